@@ -1,0 +1,337 @@
+//! What the transaction log holds and is asked, in the framework's own words. No SQL here.
+
+use tcc_machine::CancelCause;
+use tcc_types::{
+    BranchId, BranchKey, Decision, Fingerprint, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Timestamp, TxStatus,
+};
+
+/// In which order branches are tried. The numbers are stored: never change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TryOrder {
+    /// All at once.
+    Parallel = 1,
+    /// One after the other.
+    Sequential = 2,
+}
+
+/// What brings the decision about once every branch has voted yes. The numbers are stored: never change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Decides {
+    /// The last yes.
+    AtVotes = 1,
+    /// A request: a hold.
+    OnRequest = 2,
+    /// A request, and branches may be enlisted until then.
+    OnRequestOpen = 3,
+}
+
+/// A transaction as it is begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTransaction {
+    /// Its id.
+    pub gid: Gid,
+    /// Who asks for it.
+    pub initiator: Initiator,
+    /// What makes a repeated request the same; unique with `initiator`.
+    pub key: Option<IdempotencyKey>,
+    /// Of the request.
+    pub fingerprint: Fingerprint,
+    /// How to try.
+    pub try_order: TryOrder,
+    /// How it is decided.
+    pub decides: Decides,
+    /// Until when Try may be repeated.
+    pub try_until: Timestamp,
+    /// Until when it may stay undecided; not before `try_until`.
+    pub decide_by: Timestamp,
+    /// When recovery may claim it, unless a driver here has it.
+    pub next_attempt_at: Timestamp,
+    /// In the initiator's order; ids are unique.
+    pub branches: Vec<NewBranch>,
+}
+
+/// A branch as it is begun or enlisted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBranch {
+    /// Its id.
+    pub branch: BranchId,
+    /// Who holds it.
+    pub participant: ParticipantName,
+    /// What to try.
+    pub payload: Payload,
+}
+
+/// A stored transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxRecord {
+    /// Its id.
+    pub gid: Gid,
+    /// Where it is.
+    pub status: TxStatus,
+    /// Who asked for it.
+    pub initiator: Initiator,
+    /// Under which key.
+    pub key: Option<IdempotencyKey>,
+    /// Of the request; `None`: it is a cancelled record, written for a gid that was never begun.
+    pub fingerprint: Option<Fingerprint>,
+    /// How to try.
+    pub try_order: TryOrder,
+    /// How it is decided.
+    pub decides: Decides,
+    /// How many branches it has.
+    pub branch_count: u32,
+    /// Until when Try may be repeated.
+    pub try_until: Timestamp,
+    /// Until when it may stay undecided.
+    pub decide_by: Timestamp,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// When it was decided.
+    pub decided_at: Option<Timestamp>,
+    /// When its end was recorded.
+    pub finished_at: Option<Timestamp>,
+    /// When recovery may claim it.
+    pub next_attempt_at: Timestamp,
+    /// Why it was cancelled.
+    pub cause: Option<CancelCause>,
+    /// In the initiator's order; empty where a listing leaves them out.
+    pub branches: Vec<BranchRecord>,
+}
+
+/// A stored branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchRecord {
+    /// Its id.
+    pub branch: BranchId,
+    /// Who holds it.
+    pub participant: ParticipantName,
+    /// What its Try asks for.
+    pub payload: Payload,
+    /// How far its second phase is known to be.
+    pub progress: BranchProgress,
+}
+
+/// How far a branch's second phase is known to be; written only when a driver parks the transaction or an operator acts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BranchProgress {
+    /// The participant acknowledged, or an operator settled it.
+    pub settled: Option<Settled>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Why an operator should look.
+    pub stuck: Option<Stuck>,
+}
+
+/// How a branch came to its end. The numbers are stored: never change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Settled {
+    /// The participant acknowledged the operation, or it was refused there durably.
+    Acknowledged = 1,
+    /// An operator settled it outside of the system.
+    Outside = 2,
+}
+
+/// Why a branch is stuck.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// What keeps it.
+    pub kind: StuckKind,
+    /// Since when.
+    pub since: Timestamp,
+    /// For people: the last error or violation; at most [`Stuck::DETAIL_LENGTH_MAX`] bytes.
+    pub detail: String,
+}
+
+impl Stuck {
+    /// Longest detail, in bytes.
+    pub const DETAIL_LENGTH_MAX: usize = 512;
+}
+
+/// What keeps a stuck branch. The numbers are stored: never change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StuckKind {
+    /// No answer, or errors.
+    Unreachable = 1,
+    /// Its participant is not configured here.
+    UnknownParticipant = 2,
+    /// Confirm found no row.
+    NoReservation = 3,
+    /// The row has the other outcome.
+    OtherOutcome = 4,
+}
+
+/// What became of [`TxLog::begin`](crate::TxLog::begin).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is durable now, by this call.
+    Inserted {
+        /// By the log's clock.
+        created_at: Timestamp,
+    },
+    /// A transaction with this gid, or with this initiator and key, is there already. Nothing was written.
+    Exists(Box<TxRecord>),
+}
+
+/// What became of [`TxLog::enlist`](crate::TxLog::enlist).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enlisted {
+    /// The branch is durable now, by this call; the transaction has that many branches.
+    Inserted {
+        /// With this one.
+        branch_count: u32,
+    },
+    /// A branch with this id is there already.
+    Exists(Box<BranchRecord>),
+    /// The transaction is not open to branches: decided, or not begun as open.
+    Closed(TxStatus),
+    /// It has `branches_max` branches.
+    Full,
+    /// There is no such transaction.
+    Missing,
+}
+
+/// A decision to be made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decide {
+    /// Of which transaction.
+    pub gid: Gid,
+    /// What to decide.
+    pub choice: Choice,
+    /// When recovery may claim it, unless a driver here has it.
+    pub next_attempt_at: Timestamp,
+}
+
+/// The wanted decision with what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Confirm, if the transaction has exactly this many branches: the yes votes that the decider holds.
+    Confirm {
+        /// Held yes votes; at least one.
+        votes: u32,
+    },
+    /// Cancel, because of this.
+    Cancel {
+        /// Why.
+        cause: CancelCause,
+    },
+}
+
+impl Choice {
+    /// The decision it would make.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        match self {
+            Self::Confirm { .. } => Decision::Confirm,
+            Self::Cancel { .. } => Decision::Cancel,
+        }
+    }
+}
+
+/// What stands after [`TxLog::decide`](crate::TxLog::decide).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// This decision is durable; not necessarily the wanted one.
+    Stands {
+        /// Where the transaction is now; never `Trying`.
+        status: TxStatus,
+        /// When it was decided.
+        decided_at: Timestamp,
+        /// Why, if it is Cancel.
+        cause: Option<CancelCause>,
+    },
+    /// Nothing was decided: the transaction has another number of branches than there were votes.
+    CountMoved {
+        /// How many it has.
+        branch_count: u32,
+    },
+    /// There is no such transaction.
+    Missing,
+}
+
+/// A driver lets go of a decided transaction that cannot go on now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Park {
+    /// Which.
+    pub gid: Gid,
+    /// When it is to be claimed again.
+    pub next_attempt_at: Timestamp,
+    /// What to remember of branches. Never takes back a `settled`.
+    pub branches: Vec<(BranchId, BranchProgress)>,
+}
+
+/// Which transactions to list, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Only these; empty: all.
+    pub statuses: Vec<TxStatus>,
+    /// Only this one's.
+    pub initiator: Option<Initiator>,
+}
+
+/// A branch that is stuck.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckBranch {
+    /// Which.
+    pub key: BranchKey,
+    /// Whose.
+    pub participant: ParticipantName,
+    /// Where its transaction is.
+    pub status: TxStatus,
+    /// Why.
+    pub stuck: Stuck,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_attempt_at: Timestamp,
+}
+
+/// What an operator did. The numbers are stored: never change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AuditAction {
+    /// Sent the decided operation at once.
+    Probe = 1,
+    /// Sent a Try anew, then Confirm.
+    TryAnew = 2,
+    /// Marked the branch as settled outside.
+    MarkSettled = 3,
+}
+
+/// What an operator is about to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAudit {
+    /// To which branch.
+    pub key: BranchKey,
+    /// What.
+    pub action: AuditAction,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One line of the audit record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Increases with every record.
+    pub sequence: u64,
+    /// By the log's clock.
+    pub at: Timestamp,
+    /// What was recorded.
+    pub entry: NewAudit,
+}
+
+/// What became of [`TxLog::mark_settled`](crate::TxLog::mark_settled).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkedSettled {
+    /// Recorded, with its audit line.
+    Marked,
+    /// The branch is not stuck (any more); nothing was written.
+    NotStuck,
+    /// There is no such branch.
+    Missing,
+}

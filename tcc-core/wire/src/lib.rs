@@ -1,0 +1,17 @@
+//! Between the wire and the words: protobuf conversions, and gRPC errors with their `google.rpc` details.
+//!
+//! The adapters on both sides (coordinator, participant, client, services) use the same conversions, so that they cannot drift
+//! apart. No decisions are made here.
+
+mod calls;
+mod fields;
+pub mod status;
+
+pub use calls::{
+    Malformed, cancel_from_proto, cancel_response, cancel_to_proto, cancelled_from_proto, confirm_from_proto, confirm_response,
+    confirm_to_proto, confirmed_from_proto, refusal_from_proto, refusal_to_proto, tried_from_proto, try_from_proto,
+    try_response, try_to_proto, violation_from_proto, violation_to_proto,
+};
+pub use fields::{
+    payload_from_proto, payload_to_proto, row_status_from_proto, row_status_to_proto, timestamp_from_proto, timestamp_to_proto,
+};
