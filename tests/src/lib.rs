@@ -1,1 +1,8 @@
-//! tcc-cluster
+//! The integration-test cluster: starts the gateway and both participants as real processes, breaks them, measures them, and
+//! checks that the books balance. The demo, `serve` and the tests all stand on [`harness`]. Nothing shipped depends on this crate.
+
+pub mod cli;
+pub mod demo;
+pub mod explain;
+pub mod harness;
+pub mod serve;

@@ -1,2 +1,63 @@
-//! x
-fn main(){}
+//! The `tcc-cluster` command: the demo, a cluster to play with, a small client, and the hidden roles that the cluster's own
+//! processes are. Everything is in the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tcc_cluster::{cli, demo, harness, serve};
+
+/// Orders over gRPC, all or nothing, on this machine.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: demo::DemoArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts everything in a temporary folder, places orders, kills a participant on the way, and checks the books (default).
+    Demo(demo::DemoArgs),
+    /// Keeps everything up on fixed ports, with its data in a folder that stays.
+    Serve(serve::ServeArgs),
+    /// Places, reads, confirms and cancels orders at a running gateway.
+    Order(cli::OrderArgs),
+    /// Reads stock.
+    Stock(cli::StockArgs),
+    /// Reads coupons.
+    Coupon(cli::CouponArgs),
+    /// One process of a cluster.
+    #[command(hide = true)]
+    Role {
+        /// Which.
+        role: harness::Role,
+        /// Its configuration, as JSON.
+        #[arg(long)]
+        config_json: String,
+        /// Stand still at this fail point.
+        #[arg(long)]
+        park_at: Option<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Demo(cli.demo)) {
+        Command::Demo(args) => return demo::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Order(args) => cli::order(args).await,
+        Command::Stock(args) => cli::stock(args).await,
+        Command::Coupon(args) => cli::coupon(args).await,
+        Command::Role { role, config_json, park_at } => harness::role::run(role, &config_json, park_at.as_deref()).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! The log decides nothing. It makes writes durable, compares and sets, and tells what stands.
 
+mod codes;
 pub mod conformance;
 mod error;
 mod record;
@@ -13,5 +14,5 @@ pub use record::{
     AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Enlisted, ListFilter,
     MarkedSettled, NewAudit, NewBranch, NewTransaction, Park, Settled, Stuck, StuckBranch, StuckKind, TryOrder, TxRecord,
 };
-pub use sqlite::{SqliteLog, SqliteLogOptions};
+pub use sqlite::{SqliteLog, SqliteLogOptions, SqliteLogStats};
 pub use txlog::TxLog;

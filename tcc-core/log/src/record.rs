@@ -1,31 +1,10 @@
 //! What the transaction log holds and is asked, in the framework's own words. No SQL here.
 
 use tcc_machine::CancelCause;
+pub use tcc_machine::{BranchProgress, Choice, Decides, Settled, Stuck, StuckKind, TryOrder};
 use tcc_types::{
-    BranchId, BranchKey, Decision, Fingerprint, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Timestamp, TxStatus,
+    BranchId, BranchKey, Fingerprint, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Timestamp, TxStatus,
 };
-
-/// In which order branches are tried. The numbers are stored: never change them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum TryOrder {
-    /// All at once.
-    Parallel = 1,
-    /// One after the other.
-    Sequential = 2,
-}
-
-/// What brings the decision about once every branch has voted yes. The numbers are stored: never change them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Decides {
-    /// The last yes.
-    AtVotes = 1,
-    /// A request: a hold.
-    OnRequest = 2,
-    /// A request, and branches may be enlisted until then.
-    OnRequestOpen = 3,
-}
 
 /// A transaction as it is begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,57 +92,6 @@ pub struct BranchRecord {
     pub progress: BranchProgress,
 }
 
-/// How far a branch's second phase is known to be; written only when a driver parks the transaction or an operator acts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BranchProgress {
-    /// The participant acknowledged, or an operator settled it.
-    pub settled: Option<Settled>,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Why an operator should look.
-    pub stuck: Option<Stuck>,
-}
-
-/// How a branch came to its end. The numbers are stored: never change them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Settled {
-    /// The participant acknowledged the operation, or it was refused there durably.
-    Acknowledged = 1,
-    /// An operator settled it outside of the system.
-    Outside = 2,
-}
-
-/// Why a branch is stuck.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
-    /// What keeps it.
-    pub kind: StuckKind,
-    /// Since when.
-    pub since: Timestamp,
-    /// For people: the last error or violation; at most [`Stuck::DETAIL_LENGTH_MAX`] bytes.
-    pub detail: String,
-}
-
-impl Stuck {
-    /// Longest detail, in bytes.
-    pub const DETAIL_LENGTH_MAX: usize = 512;
-}
-
-/// What keeps a stuck branch. The numbers are stored: never change them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StuckKind {
-    /// No answer, or errors.
-    Unreachable = 1,
-    /// Its participant is not configured here.
-    UnknownParticipant = 2,
-    /// Confirm found no row.
-    NoReservation = 3,
-    /// The row has the other outcome.
-    OtherOutcome = 4,
-}
-
 /// What became of [`TxLog::begin`](crate::TxLog::begin).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
@@ -203,32 +131,6 @@ pub struct Decide {
     pub choice: Choice,
     /// When recovery may claim it, unless a driver here has it.
     pub next_attempt_at: Timestamp,
-}
-
-/// The wanted decision with what it rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Confirm, if the transaction has exactly this many branches: the yes votes that the decider holds.
-    Confirm {
-        /// Held yes votes; at least one.
-        votes: u32,
-    },
-    /// Cancel, because of this.
-    Cancel {
-        /// Why.
-        cause: CancelCause,
-    },
-}
-
-impl Choice {
-    /// The decision it would make.
-    #[must_use]
-    pub fn decision(&self) -> Decision {
-        match self {
-            Self::Confirm { .. } => Decision::Confirm,
-            Self::Cancel { .. } => Decision::Cancel,
-        }
-    }
 }
 
 /// What stands after [`TxLog::decide`](crate::TxLog::decide).

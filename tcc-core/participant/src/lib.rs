@@ -1,1 +1,31 @@
-//! tcc-participant
+//! The participant SDK: write [`Participant`]'s three handlers, get a gRPC participant that keeps the contract.
+//!
+//! The SDK opens one local transaction for each operation, keeps the branch's row (the barrier) in it, calls the handler in the
+//! same transaction, commits, and only then answers. Repeated, late, reordered and concurrent deliveries never reach a handler:
+//! each handler's effect happens at most once for a branch, and `on_confirm` and `on_cancel` never both.
+//!
+//! - [`Store`] is the opened database, with the SDK's table `tcc_branches` beside the user's own.
+//! - [`Engine`] runs operations; callers in the same process use it directly.
+//! - [`service`] makes the gRPC service in one line.
+//! - [`within`] is for callers that own the transaction themselves.
+//!
+//! The SDK knows nothing of the coordinator.
+
+mod database;
+mod engine;
+mod grpc;
+mod options;
+mod participant;
+mod sqlite;
+mod store;
+pub mod within;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use database::{Barrier, BranchRow, Database};
+pub use engine::{Engine, Unknown};
+pub use grpc::{ParticipantService, service};
+pub use options::Options;
+pub use participant::{BranchContext, ConnectionOf, HandlerError, Participant, Result, Tried};
+pub use store::{OpenError, Store};

@@ -174,6 +174,15 @@ const fn name_of(field: &'static str) -> Alphabet {
     Alphabet { field, length_max: 64, allowed: is_name_byte, problem: "must be 1 to 64 of [A-Za-z0-9._-]" }
 }
 
+/// Checks a name that is the business's own (a SKU, a user) by the rule that the framework's names follow: 1 to 64 of
+/// `[A-Za-z0-9._-]`.
+///
+/// # Errors
+/// It is empty, too long, or has a character that is not allowed; `field` is named.
+pub fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
+    name_of("name").check(text).map_err(|bad| Invalid::new(field, bad.problem))
+}
+
 text_id!(
     /// A branch's id, unique within its transaction and chosen by the initiator: 1 to 64 of `[A-Za-z0-9._-]`.
     BranchId,

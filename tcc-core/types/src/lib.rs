@@ -13,7 +13,7 @@ mod time;
 
 pub use calls::{CancelCall, ConfirmCall, TryCall};
 pub use entropy::{Entropy, SystemEntropy};
-pub use ids::{BranchId, BranchKey, Gid, IdempotencyKey, Initiator, LogName, ParticipantName};
+pub use ids::{BranchId, BranchKey, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, check_name};
 pub use invalid::Invalid;
 pub use outcome::{
     BranchRowStatus, Decision, Op, Refusal, RefusalReason, SettleAnswer, TryAnswer, TxStatus, Violation, ViolationKind,

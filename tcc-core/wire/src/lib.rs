@@ -5,6 +5,7 @@
 
 mod calls;
 mod fields;
+pub mod page;
 pub mod status;
 
 pub use calls::{

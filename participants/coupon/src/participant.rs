@@ -1,0 +1,98 @@
+//! Coupon's three handlers: from the wire's payload to the decisions and back. Decides nothing itself.
+
+use std::marker::PhantomData;
+
+use sqlx::migrate::{Migrate, Migrator};
+use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
+use tcc_proto::coupon::v1::{LockCoupon, LockedCoupon};
+
+use crate::{Claim, CouponBooks, CouponStore, Locking, SettleError, lock, release, spend};
+
+/// A database that coupons can be kept in.
+pub trait CouponDatabase: Database<Connection: Migrate> {
+    /// The rows inside a local transaction.
+    type Coupons<'c>: CouponStore<Error = sqlx::Error>;
+    /// The keeper's view.
+    type Books: CouponBooks;
+
+    /// What makes the tables.
+    fn migrator() -> Migrator;
+
+    /// The rows, on a connection that is in a transaction.
+    fn coupons(connection: &mut Self::Connection) -> Self::Coupons<'_>;
+
+    /// The keeper's view of an opened database.
+    fn books(store: Store<Self>) -> Self::Books;
+}
+
+/// The participant `coupon`.
+#[derive(Debug)]
+pub struct Coupons<D>(PhantomData<fn() -> D>);
+
+impl<D> Coupons<D> {
+    /// It keeps nothing beside its database.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<D> Default for Coupons<D> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D: CouponDatabase> Participant for Coupons<D> {
+    type Db = D;
+    type Payload = LockCoupon;
+    type Reserved = LockedCoupon;
+
+    async fn on_try(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        payload: LockCoupon,
+    ) -> Result<Tried<LockedCoupon>, HandlerError> {
+        let claim = match Claim::new(payload.coupon_id, payload.user_id) {
+            Ok(claim) => claim,
+            Err(bad) => {
+                let problems: Vec<_> = bad.iter().map(ToString::to_string).collect();
+                return Ok(Tried::refused("BAD_REQUEST", problems.join("; ")));
+            }
+        };
+        match lock(&mut D::coupons(conn), &claim, branch.gid()).await? {
+            Locking::Locked { discount_minor } => {
+                let locked = LockedCoupon { coupon_id: claim.coupon_id().to_owned(), discount_minor };
+                Ok(Tried::reserved_with(locked.clone(), &locked))
+            }
+            Locking::Refused(refusal) => Ok(Tried::Refused(refusal)),
+        }
+    }
+
+    async fn on_confirm(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        reserved: LockedCoupon,
+    ) -> Result<(), HandlerError> {
+        settled(spend(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await)
+    }
+
+    async fn on_cancel(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        reserved: LockedCoupon,
+    ) -> Result<(), HandlerError> {
+        settled(release(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await)
+    }
+}
+
+/// The SDK looks for the database's error to know whether to run the transaction again, so it gets that one unwrapped.
+fn settled(result: Result<(), SettleError<sqlx::Error>>) -> Result<(), HandlerError> {
+    result.map_err(|error| match error {
+        SettleError::Store(error) => HandlerError::from(error),
+        not_locked @ SettleError::NotLocked { .. } => HandlerError::from(not_locked),
+    })
+}

@@ -1,0 +1,102 @@
+//! `inventory.v1.InventoryService`: checks what came over the wire, asks the books, answers.
+
+use std::time::Duration;
+
+use sqlx::error::ErrorKind;
+use tcc_proto::inventory::v1::{
+    self as proto, AddStockRequest, AddStockResponse, GetStockRequest, GetStockResponse, ListStockRequest, ListStockResponse,
+    inventory_service_server::InventoryService,
+};
+use tcc_types::{Fingerprint, FingerprintBuilder, Invalid, check_name};
+use tcc_wire::{page, status, timestamp_to_proto};
+use tonic::{Request, Response, Status};
+
+use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks};
+
+const DOMAIN: &str = "inventory.v1";
+/// SKUs on a page that does not say.
+const PAGE_SIZE: u32 = 100;
+/// Most SKUs on a page.
+const PAGE_SIZE_MAX: u32 = 1_000;
+/// When to repeat a call that the database did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The API over one database's books.
+#[derive(Debug)]
+pub struct InventoryApi<B> {
+    books: B,
+}
+
+impl<B: StockBooks> InventoryApi<B> {
+    /// Over these books.
+    #[must_use]
+    pub fn new(books: B) -> Self {
+        Self { books }
+    }
+}
+
+#[tonic::async_trait]
+impl<B: StockBooks> InventoryService for InventoryApi<B> {
+    async fn add_stock(&self, request: Request<AddStockRequest>) -> Result<Response<AddStockResponse>, Status> {
+        let receipt = receipt_from_proto(request.into_inner()).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        match self.books.receive(&receipt).await.map_err(|error| failed(&error))? {
+            Received::Counted(stock) => Ok(Response::new(AddStockResponse { stock: Some(stock_to_proto(stock)) })),
+            Received::OtherContent => {
+                let message = "the receipt_id belongs to a delivery of another sku or quantity";
+                Err(status::already_exists(DOMAIN, "RECEIPT_ID_REUSED", "receipt", &receipt.id, message))
+            }
+            Received::TooMuch => {
+                let message = format!("sku {} would have had more than {STOCK_MAX} pieces", receipt.line.sku());
+                Err(status::failed_precondition(DOMAIN, "STOCK_MAX", receipt.line.sku(), &message))
+            }
+        }
+    }
+
+    async fn get_stock(&self, request: Request<GetStockRequest>) -> Result<Response<GetStockResponse>, Status> {
+        let GetStockRequest { sku } = request.into_inner();
+        check_name("sku", &sku).map_err(|bad| status::invalid(DOMAIN, &[bad]))?;
+        let stock = self.books.get(&sku).await.map_err(|error| failed(&error))?;
+        let stock = stock.ok_or_else(|| status::not_found(DOMAIN, "sku", &sku))?;
+        Ok(Response::new(GetStockResponse { stock: Some(stock_to_proto(stock)) }))
+    }
+
+    async fn list_stock(&self, request: Request<ListStockRequest>) -> Result<Response<ListStockResponse>, Status> {
+        let filter = FingerprintBuilder::new("inventory.v1.ListStock").finish();
+        let (size, after) = page_from_proto(request.get_ref(), &filter).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        let read = self.books.list(after.as_deref(), size + 1).await;
+        let mut stock = read.map_err(|error| failed(&error))?;
+        let next_page_token = page::finish(&mut stock, size, &filter, |last| last.sku.clone());
+        Ok(Response::new(ListStockResponse { stock: stock.into_iter().map(stock_to_proto).collect(), next_page_token }))
+    }
+}
+
+fn receipt_from_proto(request: AddStockRequest) -> Result<Receipt, Vec<Invalid>> {
+    let AddStockRequest { receipt_id, sku, quantity } = request;
+    match (check_name("receipt_id", &receipt_id), Line::new(sku, quantity)) {
+        (Ok(()), Ok(line)) => Ok(Receipt { id: receipt_id, line }),
+        (id, line) => Err(id.err().into_iter().chain(line.err().into_iter().flatten()).collect()),
+    }
+}
+
+fn page_from_proto(request: &ListStockRequest, filter: &Fingerprint) -> Result<(u32, Option<String>), Vec<Invalid>> {
+    match (page::size(request.page_size, PAGE_SIZE, PAGE_SIZE_MAX), page::decode(filter, &request.page_token)) {
+        (Ok(size), Ok(after)) => Ok((size, after)),
+        (size, after) => Err(size.err().into_iter().chain(after.err()).collect()),
+    }
+}
+
+fn stock_to_proto(stock: Stock) -> proto::Stock {
+    let Stock { sku, initial, available, frozen, sold, updated_at } = stock;
+    proto::Stock { sku, initial, available, frozen, sold, updated_at: Some(timestamp_to_proto(updated_at)) }
+}
+
+/// Every call may be repeated; what happened is for the log.
+fn failed(error: &sqlx::Error) -> Status {
+    tracing::error!(%error, "the database failed");
+    match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
+        None | Some(ErrorKind::Other) => {
+            status::unavailable(DOMAIN, "the database did not answer: repeat the call", RETRY_AFTER)
+        }
+        Some(_) => status::internal(DOMAIN),
+    }
+}

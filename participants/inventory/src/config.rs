@@ -1,0 +1,34 @@
+//! Everything that can be configured, with its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use tcc_service::telemetry::Telemetry;
+
+/// The configuration of the inventory server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Its database; the scheme chooses which: `sqlite://data/inventory.db`.
+    pub database_url: String,
+    /// How long calls under way may go on after the server was told to stop.
+    pub drain_ms: u64,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// Limits of the participant.
+    pub participant: tcc_participant::Options,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 50_061).into(),
+            database_url: "sqlite://data/inventory.db".to_owned(),
+            drain_ms: 10_000,
+            telemetry: Telemetry::default(),
+            participant: tcc_participant::Options::default(),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How much the coordinator takes on: refused early, before anything is durable, and never a second phase.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{Config, Error};
+
+/// The places there are.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    in_flight: Arc<Semaphore>,
+    in_flight_max: usize,
+    idle: Arc<Semaphore>,
+    recovery: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    watches_max: usize,
+}
+
+/// A driver's place; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(#[allow(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>);
+
+impl Place {
+    /// For a driver that must run whatever the load: it carries out or asks after what was begun before.
+    pub(crate) fn unbounded() -> Self {
+        Self(None)
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(config: &Config) -> Self {
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        Self {
+            in_flight: places(config.transactions_in_flight_max),
+            in_flight_max: config.transactions_in_flight_max,
+            idle: places(config.idle_drivers_max),
+            recovery: places(config.recovery_in_flight_max),
+            watches: places(config.watches_max),
+            watches_max: config.watches_max,
+        }
+    }
+
+    /// For a new transaction.
+    pub(crate) fn admit(&self) -> Result<Place, Error> {
+        let limit = self.in_flight_max as u64;
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
+        permit
+            .map(|permit| Place(Some(permit)))
+            .map_err(|_| Error::Exhausted { limit_name: "transactions_in_flight_max", limit })
+    }
+
+    /// For a driver that waits for a request; `None`: it should wait in the log.
+    pub(crate) fn idle(&self) -> Option<Place> {
+        Arc::clone(&self.idle).try_acquire_owned().ok().map(|permit| Place(Some(permit)))
+    }
+
+    /// For a transaction that recovery takes up; `None`: later.
+    pub(crate) fn recover(&self) -> Option<Place> {
+        Arc::clone(&self.recovery).try_acquire_owned().ok().map(|permit| Place(Some(permit)))
+    }
+
+    /// How many more recovery may take up now.
+    pub(crate) fn recoverable(&self) -> usize {
+        self.recovery.available_permits()
+    }
+
+    /// For a stream that watches a transaction.
+    pub(crate) fn watch(&self) -> Result<Place, Error> {
+        let limit = self.watches_max as u64;
+        let permit = Arc::clone(&self.watches).try_acquire_owned();
+        permit.map(|permit| Place(Some(permit))).map_err(|_| Error::Exhausted { limit_name: "watches_max", limit })
+    }
+}

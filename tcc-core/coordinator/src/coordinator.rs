@@ -1,0 +1,629 @@
+//! The handle that everything else talks to: takes requests, makes transactions durable, and waits for what stands.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tcc_log::{
+    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Decides, ListFilter, MarkedSettled, NewAudit, NewBranch,
+    NewTransaction, StuckBranch, StuckKind, TxLog, TxRecord,
+};
+use tcc_types::{BranchKey, Entropy, Fingerprint, Gid, Initiator, Invalid, LogName, ParticipantName, Timestamp, TxStatus};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    Begin, Config, EnlistAnswer, Error, Outcome, OutcomeQuery, Page, Registry, Submit, TxView, Wait, Warrant,
+    admission::{Admission, Place},
+    driver::{self, Command, Origin},
+    failpoint, recovery,
+    table::{Handle, Table},
+    validate::{self, Deadlines},
+};
+
+/// How often a Begun whose outcome is unknown is repeated before its caller is told to.
+const BEGIN_ATTEMPTS_MAX: u32 = 5;
+/// Changes that a slow watcher may be behind; beyond them it gets fewer, later ones.
+const WATCH_QUEUED_MAX: usize = 16;
+
+/// What drivers, recovery and the handle share.
+pub(crate) struct Core {
+    pub(crate) log: Arc<dyn TxLog>,
+    pub(crate) registry: Registry,
+    pub(crate) config: Config,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) table: Table,
+    pub(crate) admission: Admission,
+    pub(crate) tasks: TaskTracker,
+    /// Nothing is begun any more; what waits for a request leaves memory.
+    pub(crate) draining: CancellationToken,
+    /// Drivers hand over what they have and stop.
+    pub(crate) aborting: CancellationToken,
+    pub(crate) recovered: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(self.config.lease_ms)
+    }
+}
+
+/// Runs global transactions. Clones share the same coordinator.
+///
+/// Every call is cancel-safe: a dropped call never drops the transaction, which goes on without its caller.
+#[derive(Clone)]
+pub struct Coordinator(Arc<Core>);
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator").field("log", self.0.log.name()).field("participants", &self.0.registry).finish()
+    }
+}
+
+impl Coordinator {
+    /// Starts on a log, and takes up whatever is unfinished there.
+    ///
+    /// # Errors
+    /// The configuration does not fit, or the log does not answer.
+    pub async fn start(
+        log: Arc<dyn TxLog>,
+        registry: Registry,
+        config: Config,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, Error> {
+        config.validate().map_err(Error::Invalid)?;
+        let unfinished = log.release_leases().await?;
+        info!(unfinished, log = %log.name(), participants = ?registry, "the coordinator starts");
+        let core = Arc::new(Core {
+            admission: Admission::new(&config),
+            log,
+            registry,
+            config,
+            entropy,
+            table: Table::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+            recovered: AtomicBool::new(false),
+        });
+        core.tasks.spawn(recovery::run(Arc::clone(&core)));
+        Ok(Self(core))
+    }
+
+    /// The log's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.log.now()
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// How many transactions have a driver here.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.0.table.len()
+    }
+
+    /// Whether everything that was unfinished at the start has been taken up.
+    #[must_use]
+    pub fn has_recovered(&self) -> bool {
+        self.0.recovered.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Runs a whole transaction; see `tcc.v1.Coordinator.Submit`.
+    ///
+    /// # Errors
+    /// Nothing was started, but for [`Error::Unavailable`], where nobody knows: repeat the request.
+    pub async fn submit(&self, request: Submit) -> Result<TxView, Error> {
+        let wait = request.wait;
+        let now = self.0.log.now();
+        let deadlines = validate::submit(&request, &self.0.config, &self.0.registry, now).map_err(Error::Invalid)?;
+        let decides = if request.hold { Decides::OnRequest } else { Decides::AtVotes };
+        let transaction = NewTransaction {
+            gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
+            fingerprint: validate::submit_fingerprint(&request),
+            initiator: request.initiator,
+            key: request.key,
+            try_order: request.try_order,
+            decides,
+            try_until: deadlines.try_until,
+            decide_by: deadlines.decide_by,
+            next_attempt_at: self.first_claim_at(decides, deadlines, now),
+            branches: request.branches,
+        };
+        let view = self.begin_durably(transaction).await?;
+        self.wait_for(view.gid, wait).await
+    }
+
+    /// Opens a transaction; see `tcc.v1.Coordinator.Begin`.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn begin(&self, request: Begin) -> Result<TxView, Error> {
+        let now = self.0.log.now();
+        let deadlines = validate::begin(&request, &self.0.config, now).map_err(Error::Invalid)?;
+        let decides = Decides::OnRequestOpen;
+        self.begin_durably(NewTransaction {
+            gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
+            fingerprint: validate::begin_fingerprint(),
+            initiator: request.initiator,
+            key: request.key,
+            try_order: tcc_log::TryOrder::Parallel,
+            decides,
+            try_until: deadlines.try_until,
+            decide_by: deadlines.decide_by,
+            next_attempt_at: self.first_claim_at(decides, deadlines, now),
+            branches: Vec::new(),
+        })
+        .await
+    }
+
+    /// Adds a branch and tries it; see `tcc.v1.Coordinator.Enlist`.
+    ///
+    /// # Errors
+    /// Nothing was started, but for [`Error::Unavailable`], where nobody knows: repeat the request.
+    pub async fn enlist(&self, gid: Gid, branch: NewBranch) -> Result<(EnlistAnswer, TxView), Error> {
+        let bad = validate::branch("branch", &branch, &self.0.config, &self.0.registry);
+        if !bad.is_empty() {
+            return Err(Error::Invalid(bad));
+        }
+        let (reply, answered) = oneshot::channel();
+        match self.command(gid, Command::Enlist { branch: branch.clone(), reply }).await? {
+            Reached::Driver(handle) => {
+                let gone = || Error::Unavailable("the transaction left this gateway's memory: repeat the request".to_owned());
+                let answer = answered.await.map_err(|_| gone())??;
+                let view = handle.view.borrow().clone();
+                Ok((answer, view))
+            }
+            Reached::Ended(record) => {
+                let Some(there) = record.branches.iter().find(|there| there.branch == branch.branch) else {
+                    return Err(driver::closed(gid, record.status));
+                };
+                if there.participant != branch.participant || there.payload != branch.payload {
+                    return Err(Error::BranchReused { gid, branch: branch.branch });
+                }
+                Ok((EnlistAnswer::of_cause(&branch.branch, record.cause.as_ref()), TxView::of_record(&record)))
+            }
+        }
+    }
+
+    /// Asks for Confirm; see `tcc.v1.Coordinator.Confirm`. What stands is in the view's status.
+    ///
+    /// # Errors
+    /// There is no such transaction, it has no branches, or nobody knows what stands.
+    pub async fn confirm(&self, gid: Gid, wait: Wait) -> Result<TxView, Error> {
+        let view = self.get(gid).await?;
+        if view.status == TxStatus::Trying && view.branches.is_empty() {
+            let message = format!("transaction {gid} has no branches: enlist one first, or cancel it");
+            return Err(Error::Precondition { reason: "NO_BRANCHES", gid, status: view.status, message });
+        }
+        if view.status == TxStatus::Trying {
+            self.command(gid, Command::Confirm).await?;
+        }
+        self.wait_decided(gid, wait).await
+    }
+
+    /// Asks for Cancel; see `tcc.v1.Coordinator.Cancel`. What stands is in the view's status.
+    ///
+    /// # Errors
+    /// The gid is too old or from the future, or nobody knows what stands.
+    pub async fn cancel(&self, gid: Gid, by: Initiator, wait: Wait) -> Result<TxView, Error> {
+        match self.command(gid, Command::Cancel { by: by.clone() }).await {
+            Ok(_) => self.wait_decided(gid, wait).await,
+            Err(Error::NotFound(_)) => {
+                validate::gid_age(gid, &self.0.config, self.0.log.now()).map_err(|bad| Error::Invalid(vec![bad]))?;
+                let record = self.0.log.begin_cancelled(gid, by.clone()).await?;
+                if record.status.decision().is_none() {
+                    // Begun by somebody else just now.
+                    self.command(gid, Command::Cancel { by }).await?;
+                }
+                self.wait_decided(gid, wait).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a transaction.
+    ///
+    /// # Errors
+    /// There is none, or the log does not answer.
+    pub async fn get(&self, gid: Gid) -> Result<TxView, Error> {
+        if let Some(handle) = self.0.table.get(gid) {
+            return Ok(handle.view.borrow().clone());
+        }
+        self.0.log.load(gid).await?.map(|record| TxView::of_record(&record)).ok_or(Error::NotFound(gid))
+    }
+
+    /// Lists transactions without branches, newest first, older than `before`.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub async fn list(&self, filter: ListFilter, before: Option<Gid>, limit: u32) -> Result<Page<TxView>, Error> {
+        let page = page(self.0.log.list(&filter, before, limit.saturating_add(1)).await?, limit);
+        Ok(Page { items: page.items.iter().map(TxView::of_record).collect(), more: page.more })
+    }
+
+    /// Streams a transaction's states until it has ended.
+    ///
+    /// # Errors
+    /// There is none, or too many are being watched.
+    pub async fn watch(&self, gid: Gid) -> Result<ReceiverStream<TxView>, Error> {
+        let place = self.0.admission.watch()?;
+        let first = self.get(gid).await?;
+        let (sender, receiver) = mpsc::channel(WATCH_QUEUED_MAX);
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = this.0.draining.cancelled() => {}
+                () = sender.closed() => {}
+                () = this.feed(first, &sender) => {}
+            }
+        });
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    /// Sends every change until the end, or until nobody listens.
+    async fn feed(&self, first: TxView, sender: &mpsc::Sender<TxView>) {
+        let gid = first.gid;
+        let mut shown = first.clone();
+        let mut next = Some(first);
+        loop {
+            if let Some(view) = next.take() {
+                let ended = view.status.has_ended();
+                shown.clone_from(&view);
+                if sender.send(view).await.is_err() || ended {
+                    return;
+                }
+            }
+            if let Some(mut handle) = self.0.table.get(gid) {
+                let current = handle.view.borrow_and_update().clone();
+                if current != shown {
+                    next = Some(current);
+                } else if handle.view.changed().await.is_ok() {
+                    next = Some(handle.view.borrow().clone());
+                }
+                continue;
+            }
+            sleep(Duration::from_millis(self.0.config.watch_interval_ms)).await;
+            match self.get(gid).await {
+                // What only a driver knows (votes) is not taken back by what the log has.
+                Ok(view) if view.status != shown.status => next = Some(view),
+                Ok(_) => {}
+                Err(error) => warn!(%gid, %error, "not read for a watcher"),
+            }
+        }
+    }
+
+    /// Answers a participant's questions; see `tcc.v1.Coordinator.GetOutcome`.
+    ///
+    /// # Errors
+    /// Too many questions, or the log does not answer.
+    pub async fn outcomes(&self, coordinator: &LogName, queries: &[OutcomeQuery]) -> Result<Vec<Outcome>, Error> {
+        let limit = self.0.config.outcome_queries_max;
+        if queries.is_empty() || queries.len() > limit {
+            let problem = format!("has {} queries; must have 1 to outcome_queries_max ({limit})", queries.len());
+            return Err(Error::Invalid(vec![Invalid::new("queries", problem)]));
+        }
+        if coordinator != self.0.log.name() {
+            return Ok(vec![Outcome::NotMine; queries.len()]);
+        }
+        let keys: Vec<BranchKey> = queries.iter().map(|query| query.key.clone()).collect();
+        let known = self.0.log.statuses(&keys).await?;
+        let mut outcomes = Vec::with_capacity(queries.len());
+        for (query, known) in queries.iter().zip(known) {
+            outcomes.push(match known {
+                Some((record, has_branch)) => self.outcome_of(query, &record, has_branch),
+                None => self.outcome_of_unknown(query).await?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {
+        use tcc_types::BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
+        let terminal = match query.row_status {
+            Tried => false,
+            Refused | Confirmed | Cancelled => true,
+        };
+        match record.status {
+            TxStatus::Trying => {
+                let grace = Duration::from_millis(self.0.config.ask_grace_ms);
+                Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) }
+            }
+            TxStatus::Confirmed | TxStatus::Cancelled if terminal => Outcome::Finished,
+            TxStatus::Confirming | TxStatus::Confirmed if has_branch => Outcome::Confirmed,
+            TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled => Outcome::Cancelled,
+        }
+    }
+
+    async fn outcome_of_unknown(&self, query: &OutcomeQuery) -> Result<Outcome, Error> {
+        let retention = Duration::from_millis(self.0.config.retention_ms);
+        let young = query.key.gid.minted_at().plus(retention) > self.0.log.now();
+        if !young || query.row_status != tcc_types::BranchRowStatus::Tried {
+            return Ok(Outcome::Forgotten);
+        }
+        // The answer "cancelled" must stand against a Begun that is still on its way: write before answering.
+        let by = Initiator::new("participant").map_err(|bad| Error::Invalid(vec![bad]))?;
+        let record = self.0.log.begin_cancelled(query.key.gid, by).await?;
+        let has_branch = record.branches.iter().any(|branch| branch.branch == query.key.branch);
+        Ok(self.outcome_of(query, &record, has_branch))
+    }
+
+    /// Lists stuck branches, longest stuck first.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub async fn list_stuck(
+        &self,
+        participant: Option<&ParticipantName>,
+        after: Option<(Timestamp, BranchKey)>,
+        limit: u32,
+    ) -> Result<Page<StuckBranch>, Error> {
+        Ok(page(self.0.log.list_stuck(participant, after, limit.saturating_add(1)).await?, limit))
+    }
+
+    /// Lists what operators did, newest first.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub async fn list_audit(&self, gid: Option<Gid>, before: Option<u64>, limit: u32) -> Result<Page<AuditRecord>, Error> {
+        Ok(page(self.0.log.list_audit(gid, before, limit.saturating_add(1)).await?, limit))
+    }
+
+    /// Sends the decided operation of a branch now; recorded before it takes effect.
+    ///
+    /// # Errors
+    /// The transaction is not decided, has ended, has no such branch, or the log does not answer.
+    pub async fn probe(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
+        self.unsettled_branch(&key, &warrant).await?;
+        self.0.log.audit(audit(&key, AuditAction::Probe, warrant)).await?;
+        self.command(key.gid, Command::Probe(key.branch)).await?;
+        self.get(key.gid).await
+    }
+
+    /// Tries a branch anew and then confirms it, where its Confirm found no reservation; recorded before it takes effect.
+    ///
+    /// # Errors
+    /// The branch is not stuck like that, or the log does not answer.
+    pub async fn try_anew(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
+        let (status, progress) = self.unsettled_branch(&key, &warrant).await?;
+        let lost = progress.stuck.is_some_and(|stuck| stuck.kind == StuckKind::NoReservation);
+        if status != TxStatus::Confirming || !lost {
+            let message = format!("branch {key} is not stuck at a Confirm that found no reservation");
+            return Err(Error::Precondition { reason: "NOT_LOST", gid: key.gid, status, message });
+        }
+        self.0.log.audit(audit(&key, AuditAction::TryAnew, warrant)).await?;
+        self.command(key.gid, Command::TryAnew(key.branch)).await?;
+        self.get(key.gid).await
+    }
+
+    /// Records that a stuck branch was settled outside of the system.
+    ///
+    /// # Errors
+    /// The branch is not stuck, or the log does not answer.
+    pub async fn mark_settled(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
+        let (status, _) = self.unsettled_branch(&key, &warrant).await?;
+        match self.0.log.mark_settled(audit(&key, AuditAction::MarkSettled, warrant)).await? {
+            MarkedSettled::Marked => {}
+            MarkedSettled::NotStuck => {
+                let message = format!("branch {key} is not stuck");
+                return Err(Error::Precondition { reason: "NOT_STUCK", gid: key.gid, status, message });
+            }
+            MarkedSettled::Missing => return Err(Error::NoSuchBranch { gid: key.gid, branch: key.branch }),
+        }
+        self.command(key.gid, Command::SettledOutside(key.branch)).await?;
+        self.get(key.gid).await
+    }
+
+    /// The end of the process: begins nothing more, lets transactions end for at most `grace`, hands the others to recovery,
+    /// and closes the log.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.0.draining.cancel();
+        self.0.tasks.close();
+        if timeout(grace, self.0.tasks.wait()).await.is_err() {
+            info!(handed_over = self.0.table.len(), "handing unfinished transactions to recovery");
+            self.0.aborting.cancel();
+            self.0.tasks.wait().await;
+        }
+        self.0.log.close().await;
+    }
+
+    /// When recovery may claim what is begun now: holds are left alone until they must be decided.
+    fn first_claim_at(&self, decides: Decides, deadlines: Deadlines, now: Timestamp) -> Timestamp {
+        match decides {
+            Decides::AtVotes => now.plus(self.0.lease()),
+            Decides::OnRequest | Decides::OnRequestOpen => deadlines.decide_by,
+        }
+    }
+
+    /// Makes a transaction durable and drives it, or joins the one that is there.
+    async fn begin_durably(&self, transaction: NewTransaction) -> Result<TxView, Error> {
+        if self.0.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let place = self.0.admission.admit()?;
+        let gid = transaction.gid;
+        failpoint::hit(failpoint::BEGIN_BEFORE);
+        let begun = self.begin_settled(&transaction).await?;
+        failpoint::hit(failpoint::BEGIN_AFTER);
+        match begun {
+            Begun::Inserted { created_at } => {
+                let handle = driver::start(&self.0, record_of(transaction, created_at), Origin::Begun, place);
+                let view = handle.view.borrow().clone();
+                Ok(view)
+            }
+            Begun::Exists(there) => {
+                let tombstone = there.fingerprint.is_none() && there.gid == gid;
+                let same = same_request(&there, &transaction.initiator, transaction.fingerprint);
+                if !tombstone && !same {
+                    let by_key =
+                        there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
+                    return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
+                }
+                let view = TxView::of_record(&there);
+                if !there.status.has_ended() {
+                    self.join(*there, place).await;
+                }
+                Ok(view)
+            }
+        }
+    }
+
+    /// Begun, or what is there; an unknown commit is settled by repeating the insert.
+    async fn begin_settled(&self, transaction: &NewTransaction) -> Result<Begun, Error> {
+        let policy = self.0.config.policy();
+        for failed in 1.. {
+            match self.0.log.begin(transaction.clone()).await {
+                Err(error @ tcc_log::Error::Unknown(_)) if failed < BEGIN_ATTEMPTS_MAX => {
+                    warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
+                    sleep(self.0.entropy.jitter(policy.delay_max(failed))).await;
+                }
+                begun => return Ok(begun?),
+            }
+        }
+        Err(Error::Internal)
+    }
+
+    /// Makes sure that a transaction that somebody waits for is being driven.
+    async fn join(&self, record: TxRecord, place: Place) {
+        let handle = driver::start(&self.0, record, Origin::Loaded { ask: true }, place);
+        // If there was a driver already, it may be one that nobody had asked for votes. A closed channel: it has just ended.
+        let _ = handle.commands.send(Command::Ask).await;
+    }
+
+    /// Gets a command to the transaction's driver, starting one if needed.
+    async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
+        let mut command = command;
+        loop {
+            let handle = match self.0.table.get(gid) {
+                Some(handle) => handle,
+                None => {
+                    let record = self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?;
+                    if record.status.has_ended() {
+                        return Ok(Reached::Ended(Box::new(record)));
+                    }
+                    driver::start(&self.0, record, Origin::Loaded { ask: false }, Place::unbounded())
+                }
+            };
+            match handle.commands.send(command).await {
+                Ok(()) => return Ok(Reached::Driver(handle)),
+                // It left memory between the look and the send: take it up again.
+                Err(mpsc::error::SendError(unsent)) => command = unsent,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn wait_for(&self, gid: Gid, wait: Wait) -> Result<TxView, Error> {
+        match wait {
+            Wait::Decision => self.wait_until(gid, |view| view.held || view.status.decision().is_some()).await,
+            Wait::End => self.wait_until(gid, |view| view.held || view.status.has_ended()).await,
+        }
+    }
+
+    async fn wait_decided(&self, gid: Gid, wait: Wait) -> Result<TxView, Error> {
+        match wait {
+            Wait::Decision => self.wait_until(gid, |view| view.status.decision().is_some()).await,
+            Wait::End => self.wait_until(gid, |view| view.status.has_ended()).await,
+        }
+    }
+
+    /// Waits until the transaction is as wanted. The caller's patience bounds it, and the end of the process.
+    async fn wait_until(&self, gid: Gid, wanted: impl Fn(&TxView) -> bool) -> Result<TxView, Error> {
+        loop {
+            if let Some(mut handle) = self.0.table.get(gid) {
+                // A closed channel still shows the last view.
+                if let Ok(view) = handle.view.wait_for(|view| wanted(view)).await {
+                    return Ok(view.clone());
+                }
+                if wanted(&handle.view.borrow()) {
+                    return Ok(handle.view.borrow().clone());
+                }
+            }
+            if let Some(record) = self.0.log.load(gid).await? {
+                let view = TxView::of_record(&record);
+                if wanted(&view) {
+                    return Ok(view);
+                }
+            }
+            tokio::select! {
+                () = self.0.draining.cancelled() => return Err(Error::Draining),
+                () = sleep(Duration::from_millis(self.0.config.watch_interval_ms)) => {}
+            }
+        }
+    }
+
+    /// The branch that an operator means, if its decision still has to be carried out.
+    async fn unsettled_branch(&self, key: &BranchKey, by: &Warrant) -> Result<(TxStatus, BranchProgress), Error> {
+        validate::warrant(by).map_err(Error::Invalid)?;
+        let view = self.get(key.gid).await?;
+        let branch = view.branches.into_iter().find(|branch| branch.branch == key.branch);
+        let branch = branch.ok_or_else(|| Error::NoSuchBranch { gid: key.gid, branch: key.branch.clone() })?;
+        let open = matches!(view.status, TxStatus::Confirming | TxStatus::Cancelling) && branch.progress.settled.is_none();
+        if !open {
+            let message = format!("branch {key} has no decision left to carry out: its transaction is {:?}", view.status);
+            return Err(Error::Precondition { reason: "NOTHING_TO_SETTLE", gid: key.gid, status: view.status, message });
+        }
+        Ok((view.status, branch.progress))
+    }
+}
+
+/// Where a command went.
+enum Reached {
+    Driver(Handle),
+    Ended(Box<TxRecord>),
+}
+
+fn same_request(there: &TxRecord, initiator: &Initiator, fingerprint: Fingerprint) -> bool {
+    there.initiator == *initiator && there.fingerprint == Some(fingerprint)
+}
+
+fn audit(key: &BranchKey, action: AuditAction, warrant: Warrant) -> NewAudit {
+    NewAudit { key: key.clone(), action, actor: warrant.actor, reason: warrant.reason }
+}
+
+fn page<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    Page { items, more }
+}
+
+/// What the log has after Begun.
+fn record_of(new: NewTransaction, created_at: Timestamp) -> TxRecord {
+    TxRecord {
+        gid: new.gid,
+        status: TxStatus::Trying,
+        initiator: new.initiator,
+        key: new.key,
+        fingerprint: Some(new.fingerprint),
+        try_order: new.try_order,
+        decides: new.decides,
+        // The bound on branches per transaction is far below u32.
+        branch_count: u32::try_from(new.branches.len()).unwrap_or(u32::MAX),
+        try_until: new.try_until,
+        decide_by: new.decide_by,
+        created_at,
+        decided_at: None,
+        finished_at: None,
+        next_attempt_at: new.next_attempt_at,
+        cause: None,
+        branches: new.branches.into_iter().map(branch_of).collect(),
+    }
+}
+
+fn branch_of(new: NewBranch) -> BranchRecord {
+    let NewBranch { branch, participant, payload } = new;
+    BranchRecord { branch, participant, payload, progress: BranchProgress::default() }
+}

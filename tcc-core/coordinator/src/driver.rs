@@ -1,0 +1,486 @@
+//! The driver: the only loop that executes what the state machine asks for. One task a transaction, fresh or recovered.
+//!
+//! It persists what the machine wants durable before it tells the machine, sends the calls that follow, and publishes what
+//! stands. It decides nothing. A dropped client call never reaches it: callers only watch.
+
+mod calls;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tcc_log::{BranchRecord, Decide, Decided, Decides, Enlisted, NewBranch, Park, TxLog, TxRecord};
+use tcc_machine::{Choice, Effect, Event, Machine, Parking, Plan, PlannedBranch, Resumed, Vote};
+use tcc_types::{BranchId, Gid, Initiator, Timestamp, TxStatus};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{Instrument, debug, error, info, warn};
+
+use self::calls::PendingCall;
+use crate::{
+    Error,
+    admission::Place,
+    coordinator::Core,
+    failpoint,
+    table::Handle,
+    view::{BranchView, EnlistAnswer, TxView},
+};
+
+/// Commands that may wait for one driver; a sender beyond them waits.
+const COMMANDS_QUEUED_MAX: usize = 64;
+
+/// What callers ask of a driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Go for the votes that are missing: somebody waits for them.
+    Ask,
+    /// The initiator wants Confirm.
+    Confirm,
+    /// Somebody wants Cancel.
+    Cancel { by: Initiator },
+    /// Add a branch and try it.
+    Enlist { branch: NewBranch, reply: oneshot::Sender<Result<EnlistAnswer, Error>> },
+    /// Send the decided operation now.
+    Probe(BranchId),
+    /// Try anew, then confirm.
+    TryAnew(BranchId),
+    /// An operator settled it, durably.
+    SettledOutside(BranchId),
+}
+
+/// The driver stops; whatever it leaves is in the log, for recovery.
+struct Stopped;
+
+/// Somebody waits for an enlisted branch's vote.
+struct EnlistWaiter {
+    branch: usize,
+    reply: oneshot::Sender<Result<EnlistAnswer, Error>>,
+}
+
+pub(crate) struct Driver {
+    core: Arc<Core>,
+    gid: Gid,
+    machine: Machine,
+    record: TxRecord,
+    commands: mpsc::Receiver<Command>,
+    view: watch::Sender<TxView>,
+    calls: FuturesUnordered<PendingCall>,
+    enlisting: Vec<EnlistWaiter>,
+    place: Place,
+    idle_until: Option<Instant>,
+}
+
+/// How a driver comes to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was begun by this very call.
+    Begun,
+    /// It was loaded from the log. `ask`: somebody wants its votes.
+    Loaded { ask: bool },
+}
+
+/// Starts a driver, unless the transaction has one; returns the way to it.
+pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: Place) -> Handle {
+    let gid = record.gid;
+    let (sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (view, watched) = watch::channel(TxView::of_record(&record));
+    let handle = Handle { commands: sender, view: watched };
+    if let Err(there) = core.table.enter(gid, handle.clone()) {
+        return there;
+    }
+    let machine = machine_of(&record, origin, core);
+    let driver = Driver {
+        core: Arc::clone(core),
+        gid,
+        machine,
+        record,
+        commands,
+        view,
+        calls: FuturesUnordered::new(),
+        enlisting: Vec::new(),
+        place,
+        idle_until: None,
+    };
+    let span = tracing::info_span!("transaction", %gid);
+    core.tasks.spawn(driver.run(origin).instrument(span));
+    handle
+}
+
+fn machine_of(record: &TxRecord, origin: Origin, core: &Core) -> Machine {
+    let plan = Plan {
+        try_order: record.try_order,
+        decides: record.decides,
+        try_until: record.try_until,
+        decide_by: record.decide_by,
+        branches: record.branches.iter().map(planned).collect(),
+    };
+    let policy = core.config.policy();
+    match origin {
+        Origin::Begun => Machine::begun(plan, policy),
+        Origin::Loaded { .. } => {
+            let known = Resumed {
+                status: record.status,
+                decided_at: record.decided_at,
+                cause: record.cause.clone(),
+                progress: record.branches.iter().map(|branch| branch.progress.clone()).collect(),
+            };
+            Machine::resumed(plan, policy, known)
+        }
+    }
+}
+
+fn planned(branch: &BranchRecord) -> PlannedBranch {
+    PlannedBranch { id: branch.branch.clone(), participant: branch.participant.clone() }
+}
+
+impl Driver {
+    async fn run(mut self, origin: Origin) {
+        let ask = match origin {
+            Origin::Begun => true,
+            Origin::Loaded { ask } => ask,
+        };
+        if self.step(Event::Started { ask }).await.is_ok() {
+            // Every way out of the loop has left the table, or leaves it below.
+            let Stopped = self.drive().await;
+        }
+        self.core.table.leave(self.gid);
+        self.commands.close();
+        let stopped = || Error::Unavailable("the transaction left this gateway's memory: repeat the request".to_owned());
+        for waiter in self.enlisting.drain(..) {
+            let _ = waiter.reply.send(Err(stopped()));
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Enlist { reply, .. } = command {
+                let _ = reply.send(Err(stopped()));
+            }
+        }
+    }
+
+    async fn drive(&mut self) -> Stopped {
+        loop {
+            if self.machine.status().has_ended() {
+                return Stopped;
+            }
+            self.rest_when_idle();
+            let wake_at = self.machine.wake_at().map(|at| Instant::now() + self.core.log.now().until(at));
+            let idle_until = self.idle_until;
+            let drained = self.core.draining.is_cancelled() && self.machine.is_quiescent() && self.calls.is_empty();
+            let event = tokio::select! {
+                biased;
+                () = self.core.aborting.cancelled() => {
+                    self.hand_over().await;
+                    return Stopped;
+                }
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command).await,
+                    // The table holds a sender as long as this driver is in it.
+                    None => return Stopped,
+                },
+                Some(answered) = self.calls.next() => Ok(Some(answered)),
+                () = at(wake_at) => Ok(Some(Event::Woken)),
+                () = at(idle_until), if idle_until.is_some() => match self.leave_if_idle() {
+                    None => return Stopped,
+                    Some(command) => self.on_command(command).await,
+                },
+                () = self.core.draining.cancelled(), if !self.core.draining.is_cancelled() => Ok(None),
+                () = std::future::ready(()), if drained => match self.leave_if_idle() {
+                    None => return Stopped,
+                    Some(command) => self.on_command(command).await,
+                },
+            };
+            let stepped = match event {
+                Ok(Some(event)) => self.step(event).await,
+                Ok(None) => Ok(()),
+                Err(stopped) => Err(stopped),
+            };
+            if let Err(stopped) = stepped {
+                return stopped;
+            }
+        }
+    }
+
+    /// One event through the machine, and everything that it asks for, until nothing is left but calls.
+    async fn step(&mut self, event: Event) -> Result<(), Stopped> {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let effects = match self.machine.on(event, self.core.log.now()) {
+                Ok(effects) => effects,
+                Err(illegal) => {
+                    error!(%illegal, "the transaction log contradicts its own decision: this transaction is left alone");
+                    return Err(Stopped);
+                }
+            };
+            self.publish();
+            for effect in effects {
+                match effect {
+                    Effect::Call(call) => self.calls.push(calls::send(&self.core, &self.record, call)),
+                    Effect::Decide(choice) => events.extend(self.decide(choice).await?),
+                    Effect::Finish => events.push(self.finish().await?),
+                    Effect::Park(parking) => {
+                        self.park(parking).await?;
+                        return Err(Stopped);
+                    }
+                }
+            }
+        }
+        self.publish();
+        self.answer_enlistments();
+        Ok(())
+    }
+
+    /// Makes the decision durable; the events to report, last one first.
+    async fn decide(&mut self, choice: Choice) -> Result<Vec<Event>, Stopped> {
+        let next_attempt_at = self.core.log.now().plus(self.core.lease());
+        let decide = Decide { gid: self.gid, choice, next_attempt_at };
+        failpoint::hit(failpoint::DECIDE_BEFORE);
+        let decided = durable(&self.core, "decide", |log| log.decide(decide.clone())).await?;
+        failpoint::hit(failpoint::DECIDE_AFTER);
+        match decided {
+            Decided::Stands { status, decided_at, cause } => {
+                info!(?status, "decided");
+                Ok(vec![Event::Decided { status, at: decided_at, cause }])
+            }
+            Decided::CountMoved { .. } => self.reload().await,
+            Decided::Missing => {
+                error!("the transaction is gone from the log");
+                Err(Stopped)
+            }
+        }
+    }
+
+    /// Learns of the branches that another gateway enlisted.
+    async fn reload(&mut self) -> Result<Vec<Event>, Stopped> {
+        let gid = self.gid;
+        let loaded = durable(&self.core, "load", |log| log.load(gid)).await?;
+        let Some(loaded) = loaded else { return Err(Stopped) };
+        let mut events = vec![Event::CountMoved];
+        for branch in loaded.branches {
+            if self.machine.index_of(&branch.branch).is_none() {
+                events.push(Event::Enlisted(planned(&branch)));
+                self.record.branches.push(branch);
+            }
+        }
+        // `step` takes the last one first: CountMoved, then the branches in their order.
+        events.reverse();
+        Ok(events)
+    }
+
+    async fn finish(&mut self) -> Result<Event, Stopped> {
+        let gid = self.gid;
+        failpoint::hit(failpoint::FINISH_BEFORE);
+        durable(&self.core, "finish", |log| log.finish(gid)).await?;
+        failpoint::hit(failpoint::FINISH_AFTER);
+        self.record.finished_at = Some(self.core.log.now());
+        debug!("finished");
+        Ok(Event::Finished)
+    }
+
+    /// Leaves the transaction to the log until it is due again.
+    async fn park(&mut self, parking: Parking) -> Result<(), Stopped> {
+        let half = parking.delay_max / 2;
+        let next_attempt_at = self.core.log.now().plus(half + self.core.entropy.jitter(half));
+        let ids = self.machine.branches().map(|branch| branch.id);
+        let park = Park { gid: self.gid, next_attempt_at, branches: ids.zip(parking.progress).collect() };
+        failpoint::hit(failpoint::PARK_BEFORE);
+        durable(&self.core, "park", |log| log.park(park.clone())).await?;
+        failpoint::hit(failpoint::PARK_AFTER);
+        info!(%next_attempt_at, "waits in the log");
+        Ok(())
+    }
+
+    /// The process ends: whoever comes next may take the transaction up at once.
+    async fn hand_over(&mut self) {
+        let held = self.machine.status() == TxStatus::Trying && self.record.decides != Decides::AtVotes;
+        let next_attempt_at = if held { self.record.decide_by } else { self.core.log.now() };
+        let branches = self.machine.branches().map(|branch| (branch.id, branch.progress)).collect();
+        if let Err(error) = self.core.log.park(Park { gid: self.gid, next_attempt_at, branches }).await {
+            warn!(%error, "not handed over: recovery waits for the lease to end");
+        }
+    }
+
+    /// Turns a command into what the machine should hear.
+    async fn on_command(&mut self, command: Command) -> Result<Option<Event>, Stopped> {
+        self.idle_until = None;
+        Ok(match command {
+            Command::Ask => Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying),
+            Command::Confirm => Some(Event::ConfirmRequested),
+            Command::Cancel { by } => Some(Event::CancelRequested { by }),
+            Command::Enlist { branch, reply } => self.enlist(branch, reply).await?,
+            Command::Probe(branch) => self.machine.index_of(&branch).map(|branch| Event::Probed { branch }),
+            Command::TryAnew(branch) => self.machine.index_of(&branch).map(|branch| Event::TryAnewOrdered { branch }),
+            Command::SettledOutside(branch) => self.machine.index_of(&branch).map(|branch| Event::SettledOutside { branch }),
+        })
+    }
+
+    async fn enlist(
+        &mut self,
+        branch: NewBranch,
+        reply: oneshot::Sender<Result<EnlistAnswer, Error>>,
+    ) -> Result<Option<Event>, Stopped> {
+        if let Some(index) = self.machine.index_of(&branch.branch) {
+            let there = &self.record.branches[index];
+            if there.participant != branch.participant || there.payload != branch.payload {
+                let _ = reply.send(Err(Error::BranchReused { gid: self.gid, branch: branch.branch }));
+                return Ok(None);
+            }
+            self.enlisting.push(EnlistWaiter { branch: index, reply });
+            // A driver that was loaded does not know the vote: ask again.
+            return Ok(Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying));
+        }
+        let (gid, branches_max) = (self.gid, self.core.config.branches_max);
+        failpoint::hit(failpoint::ENLIST_BEFORE);
+        let enlisted = durable(&self.core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?;
+        failpoint::hit(failpoint::ENLIST_AFTER);
+        let stored = match enlisted {
+            Enlisted::Inserted { .. } => BranchRecord {
+                branch: branch.branch,
+                participant: branch.participant,
+                payload: branch.payload,
+                progress: tcc_log::BranchProgress::default(),
+            },
+            // Only another gateway, or this call's own repetition, can have put it there.
+            Enlisted::Exists(there) if there.participant == branch.participant && there.payload == branch.payload => *there,
+            Enlisted::Exists(_) => {
+                let _ = reply.send(Err(Error::BranchReused { gid: self.gid, branch: branch.branch }));
+                return Ok(None);
+            }
+            Enlisted::Closed(status) => {
+                let _ = reply.send(Err(closed(self.gid, status)));
+                return Ok(None);
+            }
+            Enlisted::Full => {
+                let problem = format!("the transaction has branches_max ({branches_max}) branches already");
+                let _ = reply.send(Err(Error::Invalid(vec![tcc_types::Invalid::new("branch", problem)])));
+                return Ok(None);
+            }
+            Enlisted::Missing => return Err(Stopped),
+        };
+        let event = Event::Enlisted(planned(&stored));
+        self.record.branches.push(stored);
+        self.enlisting.push(EnlistWaiter { branch: self.record.branches.len() - 1, reply });
+        Ok(Some(event))
+    }
+
+    /// Answers those whose branch has voted, or never will.
+    fn answer_enlistments(&mut self) {
+        if self.enlisting.is_empty() {
+            return;
+        }
+        let votes: Vec<_> = self.machine.branches().map(|branch| (branch.id, branch.vote)).collect();
+        let decided = self.machine.status().decision().is_some();
+        let cause = self.machine.cause().cloned();
+        for waiter in std::mem::take(&mut self.enlisting) {
+            let answer = match votes.get(waiter.branch) {
+                Some((_, Vote::Yes(output))) => EnlistAnswer::Reserved(output.clone()),
+                Some((id, _)) if decided => EnlistAnswer::of_cause(id, cause.as_ref()),
+                Some(_) => {
+                    self.enlisting.push(waiter);
+                    continue;
+                }
+                None => EnlistAnswer::Overtaken,
+            };
+            let _ = waiter.reply.send(Ok(answer));
+        }
+    }
+
+    /// A transaction that waits for a request gives its place to others, and leaves memory after a while.
+    fn rest_when_idle(&mut self) {
+        let idle = self.machine.is_quiescent() && self.calls.is_empty() && self.enlisting.is_empty();
+        if !idle {
+            self.idle_until = None;
+        } else if self.idle_until.is_none() {
+            let (place, stay) = match self.core.admission.idle() {
+                Some(place) => (place, Duration::from_millis(self.core.config.idle_driver_ms)),
+                None => (Place::unbounded(), Duration::ZERO),
+            };
+            self.place = place;
+            self.idle_until = Some(Instant::now() + stay);
+        }
+    }
+
+    fn leave_if_idle(&mut self) -> Option<Command> {
+        self.core.table.leave_if_idle(self.gid, &mut self.commands)
+    }
+
+    /// Shows what stands. Watchers are told only of changes.
+    fn publish(&self) {
+        let view = TxView {
+            gid: self.gid,
+            status: self.machine.status(),
+            held: self.machine.is_held(),
+            initiator: self.record.initiator.clone(),
+            key: self.record.key.clone(),
+            branches: self
+                .machine
+                .branches()
+                .map(|branch| BranchView {
+                    branch: branch.id,
+                    participant: branch.participant,
+                    vote: branch.vote,
+                    progress: branch.progress,
+                })
+                .collect(),
+            cause: self.machine.cause().cloned(),
+            try_until: self.record.try_until,
+            decide_by: self.record.decide_by,
+            created_at: self.record.created_at,
+            decided_at: self.machine.decided_at(),
+            finished_at: self.record.finished_at.filter(|_| self.machine.status().has_ended()),
+        };
+        self.view.send_if_modified(|shown| {
+            let changed = *shown != view;
+            *shown = view;
+            changed
+        });
+    }
+}
+
+/// Repeats a write until it says what stands. Not a method: what is in flight must not be borrowed across its waits.
+async fn durable<'a, T>(
+    core: &'a Core,
+    what: &'static str,
+    write: impl Fn(&'a dyn TxLog) -> BoxFuture<'a, Result<T, tcc_log::Error>>,
+) -> Result<T, Stopped> {
+    let policy = core.config.policy();
+    let mut failed = 0;
+    loop {
+        let error = match write(core.log.as_ref()).await {
+            Ok(stands) => return Ok(stands),
+            Err(error) => error,
+        };
+        if !error.is_retryable() {
+            error!(%error, what, "the transaction log failed: the transaction waits for recovery");
+            return Err(Stopped);
+        }
+        failed += 1;
+        warn!(%error, what, failed, "the transaction log did not answer");
+        let delay = core.entropy.jitter(policy.delay_max(failed));
+        tokio::select! {
+            () = core.aborting.cancelled() => return Err(Stopped),
+            () = sleep(delay) => {}
+        }
+    }
+}
+
+/// The transaction takes no branches.
+pub(crate) fn closed(gid: Gid, status: TxStatus) -> Error {
+    let message = match status {
+        TxStatus::Trying => format!("transaction {gid} was not opened by Begin: its branches are fixed"),
+        decided => format!("transaction {gid} is {decided:?} and takes no more branches"),
+    };
+    Error::Precondition { reason: "NOT_OPEN", gid, status, message }
+}
+
+/// Waits until then; forever if there is no time.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When a Try may still reserve: what the participant is told.
+pub(crate) fn not_after(record: &TxRecord, core: &Core) -> Timestamp {
+    record.try_until.plus(Duration::from_millis(core.config.clock_allowance_ms))
+}

@@ -1,0 +1,66 @@
+//! Takes up what nobody drives: after a crash, after a lease ended, or when a parked transaction is due again. It feeds the
+//! same drivers as the normal path and decides nothing itself.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tcc_log::Decides;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::{
+    coordinator::Core,
+    driver::{self, Origin},
+};
+
+/// Runs until the coordinator drains.
+pub(crate) async fn run(core: Arc<Core>) {
+    let interval = Duration::from_millis(core.config.recovery_interval_ms);
+    loop {
+        let claimed = claim(&core).await;
+        if claimed == 0 {
+            core.recovered.store(true, Ordering::Release);
+        }
+        // A full round may have left more behind: look again at once.
+        let pause = if claimed > 0 && core.admission.recoverable() > 0 { Duration::ZERO } else { interval };
+        tokio::select! {
+            () = core.draining.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Claims a batch, durably, and starts its drivers; how many were claimed.
+async fn claim(core: &Arc<Core>) -> usize {
+    let room = core.admission.recoverable().min(core.config.recovery_batch_max as usize);
+    let Ok(limit) = u32::try_from(room) else { return 0 };
+    if limit == 0 {
+        return 0;
+    }
+    let lease_until = core.log.now().plus(core.lease());
+    let records = match core.log.claim(limit, lease_until).await {
+        Ok(records) => records,
+        Err(error) => {
+            warn!(%error, "nothing could be claimed for recovery");
+            return 0;
+        }
+    };
+    let claimed = records.len();
+    let mut taken_up = 0;
+    for record in records {
+        if core.table.get(record.gid).is_some() {
+            continue;
+        }
+        // Room was counted above and only this loop takes it; if it is gone all the same, the claim's lease brings it back.
+        let Some(place) = core.admission.recover() else { break };
+        let ask = record.decides == Decides::AtVotes;
+        driver::start(core, record, Origin::Loaded { ask }, place);
+        taken_up += 1;
+    }
+    if taken_up > 0 {
+        info!(taken_up, "recovering");
+    }
+    claimed
+}

@@ -1,0 +1,67 @@
+//! Opening: the lock, the schema, whose log it is, then the connections.
+
+use sqlx::{
+    ConnectOptions, SqliteConnection, SqlitePool, query, query_scalar,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::time::Duration;
+
+use super::{
+    fault::nothing_done,
+    lock::{FileLock, canonical},
+    options::SqliteLogOptions,
+};
+use crate::Error;
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) lock: FileLock,
+    pub(super) connection: SqliteConnection,
+    pub(super) connect: SqliteConnectOptions,
+    pub(super) reads: SqlitePool,
+}
+
+/// Prepared texts that a connection keeps: each kind of statement in each power of two up to its most rows.
+const STATEMENTS_MAX: usize = 256;
+
+pub(super) async fn open(options: &SqliteLogOptions) -> Result<Opened, Error> {
+    let path = canonical(&options.checked_path()?)?;
+    let lock = FileLock::take(&path)?;
+    let connect = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
+        .statement_cache_capacity(STATEMENTS_MAX)
+        .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
+    let mut connection = connect.connect().await.map_err(|error| nothing_done(&error))?;
+    let migrated = tcc_migrations::log::sqlite().run(&mut connection).await;
+    migrated.map_err(|error| Error::Unusable(format!("{}: the migrations failed: {error}", path.display())))?;
+    identify(&mut connection, options).await?;
+    // A reader that wrote would escape the writer's batches.
+    let reads = SqlitePoolOptions::new()
+        .max_connections(options.read_connections_max)
+        .connect_lazy_with(connect.clone().pragma("query_only", "1"));
+    tracing::info!(path = %path.display(), name = %options.name, "the transaction log is open");
+    Ok(Opened { lock, connection, connect, reads })
+}
+
+/// Writes or checks whose log this is: participants would not find their transactions under another name.
+async fn identify(connection: &mut SqliteConnection, options: &SqliteLogOptions) -> Result<(), Error> {
+    query("INSERT INTO tcc_log_identity (only_row, name) VALUES (1, ?) ON CONFLICT DO NOTHING")
+        .bind(options.name.as_str())
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| nothing_done(&error))?;
+    let stored: String = query_scalar("SELECT name FROM tcc_log_identity")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| nothing_done(&error))?;
+    if stored == options.name.as_str() {
+        Ok(())
+    } else {
+        let asked = &options.name;
+        Err(Error::Unusable(format!("name: this database is the transaction log `{stored}`, not `{asked}`")))
+    }
+}

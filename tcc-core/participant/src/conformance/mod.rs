@@ -1,0 +1,77 @@
+//! What every database must do, as cases: the contract's table cell by cell with its business effects, failures of handlers,
+//! and races. A backend runs them all with [`conformance_tests!`](crate::conformance_tests).
+
+mod bench;
+pub mod cases;
+pub mod failures;
+pub mod races;
+mod sqlite;
+
+pub use bench::{Bench, BenchDatabase, Books, Effects, Fault, Fixture, Kept, State, Want};
+
+/// Makes a tokio test of every case. Its argument is the path of an `async fn() -> (Store<Db>, Guard)` that opens a new, empty
+/// database; the guard keeps it alive.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($open:path) => {
+        $crate::conformance_tests! { @each $open;
+            cases:
+            try_without_a_row_reserves,
+            try_without_a_row_that_the_business_refuses_reserves_nothing,
+            try_of_a_tried_row_says_the_same_yes_and_reserves_nothing_more,
+            try_of_a_refused_row_says_the_same_no,
+            try_of_a_confirmed_row_says_the_same_yes_and_reserves_nothing_more,
+            try_of_a_cancelled_row_is_suspended,
+            try_after_an_empty_rollback_is_suspended,
+            confirm_without_a_row_is_a_violation_and_leaves_none,
+            confirm_of_a_tried_row_spends,
+            confirm_of_a_refused_row_is_a_violation,
+            confirm_of_a_confirmed_row_is_done_and_spends_nothing_more,
+            confirm_of_a_cancelled_row_is_a_violation,
+            confirm_after_an_empty_rollback_is_a_violation,
+            cancel_without_a_row_is_an_empty_rollback,
+            cancel_of_a_tried_row_releases,
+            cancel_of_a_refused_row_is_done_and_keeps_it_refused,
+            cancel_of_a_confirmed_row_is_a_violation,
+            cancel_of_a_cancelled_row_is_done_and_releases_nothing_more,
+            cancel_after_an_empty_rollback_is_done,
+            late_try_is_refused_without_a_row_and_may_still_be_cancelled,
+            late_try_of_a_tried_row_is_yes_again,
+            another_request_under_a_known_branch_is_a_violation_in_every_state,
+            branches_of_one_transaction_and_transactions_of_one_branch_id_are_apart,
+            wrong_type_undecodable_and_oversized_payloads_are_refused_for_good,
+            the_row_tells_operators_what_happened,
+            an_operation_in_the_callers_transaction_commits_and_rolls_back_with_it,
+            an_operation_outside_of_a_transaction_is_an_error;
+        }
+        $crate::conformance_tests! { @each $open;
+            failures:
+            what_a_handler_changed_before_it_refuses_is_rolled_back,
+            a_handler_that_fails_is_unknown_and_leaves_nothing_behind,
+            a_handler_that_panics_is_unknown_and_harms_no_other_branch,
+            a_handler_that_hangs_is_rolled_back_at_the_limit,
+            a_failed_confirm_keeps_the_reservation_until_it_succeeds,
+            a_failed_cancel_keeps_the_reservation_until_it_succeeds,
+            a_dropped_call_runs_to_its_end,
+            a_dropped_call_whose_handler_fails_leaves_nothing_behind,
+            more_operations_than_the_limit_are_refused_at_once,
+            a_closed_engine_ends_what_is_under_way_and_takes_no_more,
+            an_oversized_output_is_unknown_and_reserves_nothing;
+        }
+        $crate::conformance_tests! { @each $open;
+            races:
+            racing_tries_and_confirms_spend_once,
+            racing_tries_and_cancels_release_once,
+            racing_all_three_never_confirms_and_cancels;
+        }
+    };
+    (@each $open:path; $module:ident: $($case:ident),+ $(,)?;) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let (store, _guard) = $open().await;
+                $crate::conformance::$module::$case($crate::conformance::Fixture::new(store).await).await;
+            }
+        )+
+    };
+}

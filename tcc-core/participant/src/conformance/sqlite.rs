@@ -1,0 +1,64 @@
+//! The test participant's tables on SQLite.
+
+use sqlx::{Sqlite, SqliteConnection};
+use tcc_types::{BranchKey, Op};
+
+use super::{BenchDatabase, Books, Effects};
+use crate::Store;
+
+impl BenchDatabase for Sqlite {
+    async fn create_bench(store: &Store<Self>, initial: i64) -> Result<(), sqlx::Error> {
+        const STOCK: &str = "CREATE TABLE bench_stock (initial INTEGER NOT NULL, available INTEGER NOT NULL, \
+             frozen INTEGER NOT NULL, sold INTEGER NOT NULL) STRICT";
+        const LEDGER: &str = "CREATE TABLE bench_ledger (gid TEXT NOT NULL, branch_id TEXT NOT NULL, op TEXT NOT NULL, \
+             pieces INTEGER NOT NULL) STRICT";
+        const INDEX: &str = "CREATE INDEX bench_ledger_branch ON bench_ledger (gid, branch_id)";
+        let mut transaction = store.begin().await?;
+        for sql in [STOCK, LEDGER, INDEX] {
+            sqlx::query(sql).execute(&mut *transaction).await?;
+        }
+        sqlx::query("INSERT INTO bench_stock VALUES (?1, ?1, 0, 0)").bind(initial).execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
+    async fn freeze(conn: &mut SqliteConnection, pieces: i64) -> Result<bool, sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET available = available - ?1, frozen = frozen + ?1 WHERE available >= ?1";
+        Ok(sqlx::query(SQL).bind(pieces).execute(conn).await?.rows_affected() == 1)
+    }
+
+    async fn spend(conn: &mut SqliteConnection, pieces: i64) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET frozen = frozen - ?1, sold = sold + ?1";
+        sqlx::query(SQL).bind(pieces).execute(conn).await.map(drop)
+    }
+
+    async fn release(conn: &mut SqliteConnection, pieces: i64) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET frozen = frozen - ?1, available = available + ?1";
+        sqlx::query(SQL).bind(pieces).execute(conn).await.map(drop)
+    }
+
+    async fn record(conn: &mut SqliteConnection, key: &BranchKey, op: Op, pieces: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("INSERT INTO bench_ledger VALUES (?1, ?2, ?3, ?4)")
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .bind(format!("{op:?}"))
+            .bind(pieces)
+            .execute(conn)
+            .await
+            .map(drop)
+    }
+
+    async fn books(store: &Store<Self>) -> Result<Books, sqlx::Error> {
+        const SQL: &str = "SELECT initial, available, frozen, sold, (SELECT COALESCE(SUM(pieces), 0) FROM tcc_branches \
+             JOIN bench_ledger USING (gid, branch_id) WHERE status = 1 AND op = 'Try') FROM bench_stock";
+        let (initial, available, frozen, sold, tried) = sqlx::query_as(SQL).fetch_one(store.read_pool()).await?;
+        Ok(Books { initial, available, frozen, sold, tried })
+    }
+
+    async fn effects(store: &Store<Self>, key: &BranchKey) -> Result<Effects, sqlx::Error> {
+        const SQL: &str = "SELECT COUNT(*) FILTER (WHERE op = 'Try'), COUNT(*) FILTER (WHERE op = 'Confirm'), \
+             COUNT(*) FILTER (WHERE op = 'Cancel') FROM bench_ledger WHERE gid = ?1 AND branch_id = ?2";
+        let (reserved, spent, released) =
+            sqlx::query_as(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(store.read_pool()).await?;
+        Ok(Effects { reserved, spent, released })
+    }
+}

@@ -1,0 +1,146 @@
+//! What the SDK needs of a database: opening it, its transactions, and the barrier's statements. No rules here: those are in
+//! `tcc-barrier`.
+
+use bytes::Bytes;
+use sqlx::{Pool, Transaction};
+use tcc_barrier::{BarrierStore, Look};
+use tcc_types::{BranchKey, BranchRowStatus, CancelCall, LogName, Payload, Refusal, Timestamp, TryCall};
+
+use crate::{OpenError, Options};
+
+/// A database that a participant can live in: sqlx's, with the barrier's statements in its dialect.
+///
+/// The barrier's calls mean what [`BarrierStore`] says of the calls with their names; an implementation passes the
+/// [conformance](https://docs.rs/tcc-participant) cases. `begin` gives a transaction in which each statement sees what was
+/// committed before it.
+pub trait Database: sqlx::Database + Sized {
+    /// Opens the database, runs the SDK's migrations, and returns the pool for writing and the one for reading.
+    fn open(url: &str, options: &Options) -> impl Future<Output = Result<(Pool<Self>, Pool<Self>), OpenError>> + Send;
+
+    /// Begins a local transaction that may write.
+    fn begin(write: &Pool<Self>) -> impl Future<Output = Result<Transaction<'static, Self>, sqlx::Error>> + Send;
+
+    /// True if the same transaction may succeed when it runs again from its beginning, at once.
+    fn is_retryable(error: &sqlx::Error) -> bool;
+
+    /// See [`BarrierStore::insert_tried`].
+    fn insert_tried(conn: &mut Self::Connection, call: &TryCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::confirm_tried`].
+    fn confirm_tried(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+    ) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::cancel_tried`].
+    fn cancel_tried(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+    ) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::insert_cancelled`].
+    fn insert_cancelled(
+        conn: &mut Self::Connection,
+        call: &CancelCall,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::look`].
+    fn look(conn: &mut Self::Connection, key: &BranchKey) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::keep_reserved`].
+    fn keep_reserved(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+        reserved: &Bytes,
+        output: Option<&Payload>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// See [`BarrierStore::keep_refusal`].
+    fn keep_refusal(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+        refusal: &Refusal,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Reads a branch's row for people.
+    fn branch_row(read: &Pool<Self>, key: &BranchKey) -> impl Future<Output = Result<Option<BranchRow>, sqlx::Error>> + Send;
+
+    /// How many rows are still tried. Does not scan history.
+    fn count_tried(read: &Pool<Self>) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+}
+
+/// A branch's row as operators and tests read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BranchRow {
+    /// Which.
+    pub key: BranchKey,
+    /// Where it is.
+    pub status: BranchRowStatus,
+    /// It was cancelled before any Try ran.
+    pub empty: bool,
+    /// The type of what its Try asked.
+    pub type_url: Option<String>,
+    /// Whom to ask about it.
+    pub coordinator: Option<LogName>,
+    /// Why the business said no.
+    pub refusal: Option<Refusal>,
+    /// Up to when a Try could insert it.
+    pub not_after: Timestamp,
+    /// From when on it asks while it is tried.
+    pub ask_after: Option<Timestamp>,
+    /// When it was inserted, by the database's clock.
+    pub created_at: Timestamp,
+    /// When its status last changed, by the database's clock.
+    pub changed_at: Timestamp,
+}
+
+/// The barrier's statements on a connection of the caller's, in a transaction of the caller's.
+///
+/// With [`tcc_barrier::try_branch`], [`tcc_barrier::confirm`] and [`tcc_barrier::cancel`] this is the way in for a caller who
+/// has a transaction but no [`Participant`](crate::Participant).
+pub struct Barrier<'c, D: Database>(&'c mut D::Connection);
+
+impl<'c, D: Database> Barrier<'c, D> {
+    /// On this connection, which must be in a transaction.
+    pub const fn new(conn: &'c mut D::Connection) -> Self {
+        Self(conn)
+    }
+}
+
+impl<D: Database> BarrierStore for Barrier<'_, D> {
+    type Error = sqlx::Error;
+
+    fn insert_tried(&mut self, call: &TryCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        D::insert_tried(self.0, call)
+    }
+
+    fn confirm_tried(&mut self, key: &BranchKey) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send {
+        D::confirm_tried(self.0, key)
+    }
+
+    fn cancel_tried(&mut self, key: &BranchKey) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send {
+        D::cancel_tried(self.0, key)
+    }
+
+    fn insert_cancelled(&mut self, call: &CancelCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        D::insert_cancelled(self.0, call)
+    }
+
+    fn look(&mut self, key: &BranchKey) -> impl Future<Output = Result<Look, sqlx::Error>> + Send {
+        D::look(self.0, key)
+    }
+
+    fn keep_reserved(
+        &mut self,
+        key: &BranchKey,
+        reserved: &Bytes,
+        output: Option<&Payload>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        D::keep_reserved(self.0, key, reserved, output)
+    }
+
+    fn keep_refusal(&mut self, key: &BranchKey, refusal: &Refusal) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        D::keep_refusal(self.0, key, refusal)
+    }
+}

@@ -1,0 +1,257 @@
+//! Runs operations: one local transaction each, in a task of its own, bounded in number and time. Makes no decisions about
+//! branches; called by the gRPC adapter and by callers in the same process.
+
+use std::sync::Arc;
+
+use tcc_types::{BranchKey, CancelCall, ConfirmCall, Op, SettleAnswer, TryAnswer, TryCall};
+use tokio::{
+    sync::{Semaphore, TryAcquireError},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::{ConnectionOf, Participant, Store, within};
+
+/// The operation may or may not have run; sending it again is safe. The cause is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// Nothing was started.
+    #[error("operations_in_flight_max ({operations_in_flight_max}) is reached")]
+    Overloaded {
+        /// The limit.
+        operations_in_flight_max: u32,
+    },
+    /// Nothing was started.
+    #[error("the participant is shutting down")]
+    ShuttingDown,
+    /// The local transaction was rolled back, or its commit got no answer.
+    #[error("the local transaction took longer than transaction_ms_max ({transaction_ms_max})")]
+    TooSlow {
+        /// The limit.
+        transaction_ms_max: u64,
+    },
+    /// The handler panicked; its transaction was rolled back.
+    #[error("the handler panicked")]
+    Panicked,
+    /// The database or the handler failed; the transaction was rolled back, or its commit got no answer.
+    #[error("the operation failed")]
+    Failed,
+}
+
+/// Runs a participant's operations on its store. A handle: clones share everything.
+pub struct Engine<P: Participant> {
+    inner: Arc<Inner<P>>,
+}
+
+struct Inner<P: Participant> {
+    participant: P,
+    store: Store<P::Db>,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl<P: Participant> Clone for Engine<P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<P: Participant> Engine<P> {
+    /// Of a participant and its opened database, with the store's limits.
+    #[must_use]
+    pub fn new(participant: P, store: Store<P::Db>) -> Self {
+        let slots = usize::try_from(store.options().operations_in_flight_max).unwrap_or(Semaphore::MAX_PERMITS);
+        let slots = Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS)));
+        Self { inner: Arc::new(Inner { participant, store, slots, tasks: TaskTracker::new() }) }
+    }
+
+    /// Reserves, or says no, or tells again what was said.
+    ///
+    /// Cancel-safe: a dropped call's transaction runs to its end.
+    ///
+    /// # Errors
+    /// [`Unknown`]: send the same again.
+    pub async fn try_branch(&self, call: TryCall) -> Result<TryAnswer, Unknown> {
+        self.run(call).await
+    }
+
+    /// Spends what was reserved, or tells that it is spent.
+    ///
+    /// Cancel-safe: a dropped call's transaction runs to its end.
+    ///
+    /// # Errors
+    /// [`Unknown`]: send the same again.
+    pub async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown> {
+        self.run(call).await
+    }
+
+    /// Releases what was reserved, or tells that it is released, or records that nothing may be reserved any more.
+    ///
+    /// Cancel-safe: a dropped call's transaction runs to its end.
+    ///
+    /// # Errors
+    /// [`Unknown`]: send the same again.
+    pub async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown> {
+        self.run(call).await
+    }
+
+    /// The participant.
+    #[must_use]
+    pub fn participant(&self) -> &P {
+        &self.inner.participant
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn store(&self) -> &Store<P::Db> {
+        &self.inner.store
+    }
+
+    /// Takes no more operations, waits until those under way have ended, and closes the store.
+    pub async fn close(&self) {
+        self.inner.slots.close();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.store.close().await;
+    }
+
+    async fn run<O: Operation<P>>(&self, call: O) -> Result<O::Answer, Unknown> {
+        let options = self.inner.store.options();
+        let slot = self.inner.slots.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => Unknown::Overloaded { operations_in_flight_max: options.operations_in_flight_max },
+            TryAcquireError::Closed => Unknown::ShuttingDown,
+        })?;
+        let key = call.key();
+        let span = tracing::info_span!("branch", gid = %key.gid, branch_id = %key.branch, op = ?O::OP);
+        let inner = self.inner.clone();
+        // A task of its own: neither a dropped call nor a panic may leave the transaction half-way.
+        let operation = async move {
+            let answer = inner.run(&call).await;
+            drop(slot);
+            answer
+        };
+        match self.inner.tasks.spawn(operation.instrument(span.clone())).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let _entered = span.enter();
+                tracing::error!(%error, "the handler panicked: its transaction is rolled back");
+                Err(Unknown::Panicked)
+            }
+        }
+    }
+}
+
+impl<P: Participant> Inner<P> {
+    /// Runs the whole local transaction, and anew when the database asks for it.
+    async fn run<O: Operation<P>>(&self, call: &O) -> Result<O::Answer, Unknown> {
+        let options = self.store.options();
+        let mut attempt = 1;
+        loop {
+            match self.attempt(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::TooSlow) => {
+                    let transaction_ms_max = options.transaction_ms_max;
+                    tracing::warn!(transaction_ms_max, "the local transaction was too slow: it is rolled back");
+                    return Err(Unknown::TooSlow { transaction_ms_max });
+                }
+                Err(Failure::Error(error)) if attempt < options.attempts_max && error.is_retryable::<P::Db>() => {
+                    tracing::debug!(%error, attempt, "the local transaction runs anew");
+                    attempt += 1;
+                    tokio::task::yield_now().await;
+                }
+                Err(Failure::Error(error)) => {
+                    tracing::warn!(%error, attempt, "the local transaction failed: its outcome is answered as unknown");
+                    return Err(Unknown::Failed);
+                }
+            }
+        }
+    }
+
+    /// One local transaction. Dropped anywhere, it rolls back; dropped within the commit, either.
+    async fn attempt<O: Operation<P>>(&self, call: &O) -> Result<O::Answer, Failure> {
+        // Waiting for the connection is no part of the transaction, and has its own limit.
+        let mut transaction = self.store.begin().await?;
+        let work = async move {
+            let answer = call.run(self, &mut transaction).await?;
+            transaction.commit().await?;
+            Ok(answer)
+        };
+        timeout(self.store.options().transaction_max(), work).await.unwrap_or(Err(Failure::TooSlow))
+    }
+}
+
+enum Failure {
+    TooSlow,
+    Error(within::Error),
+}
+
+impl From<within::Error> for Failure {
+    fn from(error: within::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// What the three calls have in common.
+trait Operation<P: Participant>: Send + Sync + 'static {
+    type Answer: Send + 'static;
+
+    const OP: Op;
+
+    fn key(&self) -> &BranchKey;
+
+    fn run(
+        &self,
+        inner: &Inner<P>,
+        conn: &mut ConnectionOf<P>,
+    ) -> impl Future<Output = Result<Self::Answer, within::Error>> + Send;
+}
+
+impl<P: Participant> Operation<P> for TryCall {
+    type Answer = TryAnswer;
+
+    const OP: Op = Op::Try;
+
+    fn key(&self) -> &BranchKey {
+        &self.key
+    }
+
+    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<TryAnswer, within::Error> {
+        within::try_branch(&inner.participant, conn, self, inner.store.options()).await
+    }
+}
+
+impl<P: Participant> Operation<P> for ConfirmCall {
+    type Answer = SettleAnswer;
+
+    const OP: Op = Op::Confirm;
+
+    fn key(&self) -> &BranchKey {
+        &self.key
+    }
+
+    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<SettleAnswer, within::Error> {
+        within::confirm(&inner.participant, conn, self).await
+    }
+}
+
+impl<P: Participant> Operation<P> for CancelCall {
+    type Answer = SettleAnswer;
+
+    const OP: Op = Op::Cancel;
+
+    fn key(&self) -> &BranchKey {
+        &self.key
+    }
+
+    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<SettleAnswer, within::Error> {
+        within::cancel(&inner.participant, conn, self).await
+    }
+}

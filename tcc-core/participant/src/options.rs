@@ -1,0 +1,96 @@
+//! Every limit of the SDK: its name, its unit, its default and its range.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tcc_types::Invalid;
+
+/// How a participant may use its machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Operations at once, waiting ones included; one more is refused at once with RESOURCE_EXHAUSTED. 1 to 1,000,000.
+    pub operations_in_flight_max: u32,
+    /// Bytes of a Try's payload with its type URL; a larger one is refused for good. The same bounds an output. 1 to
+    /// 64 MiB.
+    pub payload_bytes_max: u32,
+    /// How long a local transaction may take before it is rolled back. It must be far shorter than the time for which rows of
+    /// ended branches are kept. 1 to 60,000.
+    pub transaction_ms_max: u64,
+    /// How long an operation may wait for its connection. 1 to 60,000.
+    pub connection_wait_ms_max: u64,
+    /// How long the database may wait for another process's lock, each time. 1 to 60,000.
+    pub lock_wait_ms_max: u64,
+    /// How often one operation runs its whole local transaction when the database asks for that (busy, locked, deadlock,
+    /// serialization failure). 1 to 100.
+    pub attempts_max: u32,
+    /// Connections for reading beside the one for writing. 1 to 256.
+    pub read_connections_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            operations_in_flight_max: 1_024,
+            payload_bytes_max: 1_048_576,
+            transaction_ms_max: 10_000,
+            connection_wait_ms_max: 10_000,
+            lock_wait_ms_max: 2_000,
+            attempts_max: 5,
+            read_connections_max: 4,
+        }
+    }
+}
+
+impl Options {
+    /// Checks every limit's range.
+    ///
+    /// # Errors
+    /// The first one that is out of its range, by name.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        check("operations_in_flight_max", self.operations_in_flight_max.into(), 1..=1_000_000)?;
+        check("payload_bytes_max", self.payload_bytes_max.into(), 1..=67_108_864)?;
+        check("transaction_ms_max", self.transaction_ms_max, 1..=60_000)?;
+        check("connection_wait_ms_max", self.connection_wait_ms_max, 1..=60_000)?;
+        check("lock_wait_ms_max", self.lock_wait_ms_max, 1..=60_000)?;
+        check("attempts_max", self.attempts_max.into(), 1..=100)?;
+        check("read_connections_max", self.read_connections_max.into(), 1..=256)
+    }
+
+    pub(crate) const fn transaction_max(&self) -> Duration {
+        Duration::from_millis(self.transaction_ms_max)
+    }
+
+    pub(crate) const fn connection_wait_max(&self) -> Duration {
+        Duration::from_millis(self.connection_wait_ms_max)
+    }
+
+    pub(crate) const fn lock_wait_max(&self) -> Duration {
+        Duration::from_millis(self.lock_wait_ms_max)
+    }
+}
+
+fn check(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format_args!("must be {} to {}, and is {value}", range.start(), range.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_range() {
+        assert_eq!(Options::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_out_of_its_range_is_named() {
+        let options = Options { transaction_ms_max: 0, ..Options::default() };
+        assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("transaction_ms_max".to_owned()));
+        let options = Options { attempts_max: 101, ..Options::default() };
+        assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("attempts_max".to_owned()));
+    }
+}

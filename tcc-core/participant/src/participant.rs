@@ -1,0 +1,178 @@
+//! What a user writes: three handlers, and the values they take and give.
+
+use std::fmt;
+
+use tcc_types::{BranchId, BranchKey, Gid, Payload, Refusal};
+
+use crate::Database;
+
+/// What a handler returns.
+pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
+
+/// A connection of the participant's database, in an open transaction.
+pub type ConnectionOf<P> = <<P as Participant>::Db as sqlx::Database>::Connection;
+
+/// Something that reserves: the holder of the data in a branch.
+///
+/// Each handler runs inside the local transaction that also changes the branch's row, so it uses `conn` for everything it
+/// writes, and never commits. It may run again after its transaction was rolled back: effects outside of `conn` are not undone.
+///
+/// A handler that fails (or panics, or is too slow) rolls its whole transaction back, and the caller, who is told *unknown*,
+/// sends the operation again. Hand every SQL error on (`?`); the transaction may be gone after it. A business "no" is not an
+/// error but [`Tried::Refused`].
+pub trait Participant: Send + Sync + 'static {
+    /// The database it lives in.
+    type Db: Database;
+    /// What a Try asks for. No map fields: the request's identity is its bytes, and their order varies.
+    type Payload: prost::Message + prost::Name + Default;
+    /// What was reserved: kept in the branch's row, and handed back to [`Participant::on_confirm`] or
+    /// [`Participant::on_cancel`].
+    type Reserved: prost::Message + Default;
+
+    /// Reserves, or says no. What it changed before it says no is rolled back.
+    fn on_try(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        payload: Self::Payload,
+    ) -> impl Future<Output = Result<Tried<Self::Reserved>>> + Send;
+
+    /// Spends what was reserved. There is no "no" any more: it succeeds, or it is sent again until it does.
+    fn on_confirm(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        reserved: Self::Reserved,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Releases what was reserved. There is no "no": it succeeds, or it is sent again until it does.
+    fn on_cancel(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        branch: &BranchContext,
+        reserved: Self::Reserved,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Which branch a handler works for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BranchContext {
+    /// Its transaction and its id.
+    pub key: BranchKey,
+}
+
+impl BranchContext {
+    /// For a branch.
+    #[must_use]
+    pub const fn new(key: BranchKey) -> Self {
+        Self { key }
+    }
+
+    /// The transaction.
+    #[must_use]
+    pub const fn gid(&self) -> Gid {
+        self.key.gid
+    }
+
+    /// The branch's id within its transaction.
+    #[must_use]
+    pub const fn branch_id(&self) -> &BranchId {
+        &self.key.branch
+    }
+}
+
+/// What became of a Try.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tried<R> {
+    /// Yes.
+    Reserved {
+        /// For Confirm and Cancel.
+        reserved: R,
+        /// For the initiator; stored, and repeated on every delivery.
+        output: Option<Payload>,
+    },
+    /// No, for good. Its `reason` is always stored as a business refusal.
+    Refused(Refusal),
+}
+
+impl<R> Tried<R> {
+    /// Yes.
+    #[must_use]
+    pub const fn reserved(reserved: R) -> Self {
+        Self::Reserved { reserved, output: None }
+    }
+
+    /// Yes, with something that the initiator may want to know.
+    #[must_use]
+    pub fn reserved_with<O: prost::Message + prost::Name>(reserved: R, output: &O) -> Self {
+        let output = Payload { type_url: O::type_url(), value: output.encode_to_vec().into() };
+        Self::Reserved { reserved, output: Some(output) }
+    }
+
+    /// No: a stable code in UPPER_SNAKE_CASE for machines, a message for people. Both are cut to their limits.
+    #[must_use]
+    pub fn refused(code: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self::Refused(Refusal::business(code, message))
+    }
+}
+
+/// A handler failed: its outcome is unknown to the caller, and the cause is in the log only.
+///
+/// Made by `?` from any error, or from a text.
+pub struct HandlerError(Box<dyn std::error::Error + Send + Sync>);
+
+impl HandlerError {
+    /// The cause.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.0
+    }
+
+    /// The database error in it, if there is one.
+    pub(crate) fn database_error(&self) -> Option<&sqlx::Error> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
+        while let Some(error) = cause {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+// Like `anyhow::Error`, it is no `std::error::Error` itself: that is what makes this conversion possible.
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] sqlx::Error);
+
+    #[test]
+    fn a_database_error_is_found_below_the_users_own_error() {
+        let error = HandlerError::from(Outer(sqlx::Error::RowNotFound));
+        assert!(matches!(error.database_error(), Some(sqlx::Error::RowNotFound)));
+        assert!(HandlerError::from("no database here").database_error().is_none());
+    }
+}

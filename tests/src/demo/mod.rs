@@ -1,0 +1,239 @@
+//! `cargo run --release`: the whole system on this machine, orders flowing, a participant killed on the way, and a verdict on
+//! the books as the last line.
+
+mod place;
+mod plan;
+mod progress;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures::stream::{StreamExt, TryStreamExt};
+use tcc_proto::{
+    coupon::v1::IssueCouponRequest,
+    inventory::v1::AddStockRequest,
+    order::v1::{OrderStatus, order_service_client::OrderServiceClient},
+};
+use tcc_types::{Clock, SystemClock};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tonic::transport::Channel;
+
+use self::{
+    place::{Placed, place},
+    plan::{Plan, Planned},
+    progress::Progress,
+};
+use crate::harness::{Cluster, ClusterConfig, Ledger, Role, Scope, broken_rules};
+
+/// How long inventory stays dead.
+const DOWN_FOR: Duration = Duration::from_millis(700);
+/// Everything ends within this, or the verdict is bad.
+const QUIET_WITHIN: Duration = Duration::from_secs(120);
+const SEED_CONCURRENCY: usize = 16;
+const COUPON_LIFE: Duration = Duration::from_secs(24 * 3_600);
+/// Broken rules that are printed; the count tells of the rest.
+const PRINTED_MAX: usize = 50;
+
+/// How much to order.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Orders to place.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    orders: u32,
+    /// Orders under way at the same time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    concurrency: u32,
+    /// The same seed plans the same orders.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What the processes log, in the language of `RUST_LOG`.
+    #[arg(long, default_value = "warn")]
+    log: String,
+}
+
+/// Runs it and prints the verdict.
+pub async fn run(args: DemoArgs) -> ExitCode {
+    let broken = match attempt(args).await {
+        Ok(broken) => broken,
+        Err(error) => {
+            println!("error: {error:#}");
+            println!("verdict: none, the demo did not come to its end");
+            return ExitCode::from(2);
+        }
+    };
+    if broken.is_empty() {
+        println!("verdict: books balance");
+        return ExitCode::SUCCESS;
+    }
+    for rule in broken.iter().take(PRINTED_MAX) {
+        println!("broken: {rule}");
+    }
+    println!("verdict: {} rules broken", broken.len());
+    ExitCode::FAILURE
+}
+
+async fn attempt(args: DemoArgs) -> anyhow::Result<Vec<String>> {
+    let config = ClusterConfig { log_filter: args.log.clone(), ..ClusterConfig::temporary(std::env::current_exe()?) };
+    let mut cluster = Cluster::start(config).await?;
+    println!(
+        "gateway {}, inventory {}, coupon {}, SQLite in {}",
+        cluster.address(Role::Gateway),
+        cluster.address(Role::Inventory),
+        cluster.address(Role::Coupon),
+        cluster.folder().display()
+    );
+    let result = order_and_check(&mut cluster, &args).await;
+    if !matches!(&result, Ok(broken) if broken.is_empty()) {
+        println!("{}", cluster.log_tails());
+        println!("databases and logs stay in {}", cluster.keep_folder().display());
+    }
+    let broken = result?;
+    cluster.stop().await?;
+    Ok(broken)
+}
+
+async fn order_and_check(cluster: &mut Cluster, args: &DemoArgs) -> anyhow::Result<Vec<String>> {
+    let plan = Plan::new(args.orders as usize, args.seed);
+    seed(cluster, &plan).await?;
+    println!("{} SKUs in stock, {} coupons issued", plan.stock.len(), plan.coupons.len());
+
+    let first = place(cluster.orders(), &plan.first).await;
+    if first.order.as_ref().map(|order| order.status()) != Some(OrderStatus::Confirmed) {
+        bail!("the first order was not confirmed: {first:?}");
+    }
+    let started = Instant::now();
+    let mut placed = place_all(cluster, plan.orders, args.concurrency as usize).await?;
+    let elapsed = started.elapsed();
+
+    let mut broken: Vec<String> = Vec::new();
+    if let Err(open) = cluster.quiet(QUIET_WITHIN).await? {
+        broken.push(format!("after {QUIET_WITHIN:?} {open}"));
+    }
+    let ledger = cluster.ledger().await?;
+    println!();
+    report::print(&placed, elapsed, &ledger);
+    placed.push(first);
+    broken.extend(placed.iter().flat_map(|one| one.problems.iter().cloned()));
+    broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
+    broken.extend(forgotten(&placed, &ledger));
+    Ok(broken)
+}
+
+async fn seed(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
+    let inventory = cluster.inventory();
+    let stock = plan.stock.iter().map(|(sku, quantity)| {
+        let mut inventory = inventory.clone();
+        let request = AddStockRequest { receipt_id: format!("demo-{sku}"), sku: sku.clone(), quantity: *quantity };
+        async move { inventory.add_stock(request).await }
+    });
+    futures::stream::iter(stock).buffer_unordered(SEED_CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
+
+    let now = SystemClock.now();
+    let coupons = cluster.coupons();
+    let issues = plan.coupons.iter().map(|coupon| {
+        let mut coupons = coupons.clone();
+        let expires_at = if coupon.expired { now.minus(COUPON_LIFE) } else { now.plus(COUPON_LIFE) };
+        let request = IssueCouponRequest {
+            coupon_id: coupon.coupon_id.clone(),
+            user_id: coupon.user_id.clone(),
+            discount_minor: 500,
+            expires_at: Some(tcc_wire::timestamp_to_proto(expires_at)),
+        };
+        async move { coupons.issue_coupon(request).await }
+    });
+    futures::stream::iter(issues).buffer_unordered(SEED_CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
+    Ok(())
+}
+
+/// Places every order, so many at a time, and kills inventory on the way.
+async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usize) -> anyhow::Result<Vec<Placed>> {
+    let total = orders.len();
+    let mut progress = Progress::new(total as u64);
+    let tell = progress.teller();
+    let client = cluster.orders();
+    let (done_count, done_counts) = watch::channel(0_usize);
+    let collect = async {
+        let mut workers = JoinSet::new();
+        let (results, mut placed) = mpsc::channel(concurrency);
+        let orders = Arc::new(orders);
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..concurrency {
+            workers.spawn(work(client.clone(), Arc::clone(&orders), Arc::clone(&next), results.clone()));
+        }
+        drop(results);
+        let mut all = Vec::with_capacity(total);
+        while let Some(one) = placed.recv().await {
+            all.push(one);
+            progress.step();
+            done_count.send_replace(all.len());
+        }
+        // A worker that panicked has left its order unplaced.
+        while let Some(joined) = workers.join_next().await {
+            joined.context("a client failed")?;
+        }
+        progress.finish();
+        anyhow::Ok(all)
+    };
+    let (all, broke) = tokio::join!(collect, break_and_mend(cluster, done_counts, total * 2 / 5, tell));
+    broke?;
+    all
+}
+
+async fn work(
+    client: OrderServiceClient<Channel>,
+    orders: Arc<Vec<Planned>>,
+    next: Arc<AtomicUsize>,
+    results: mpsc::Sender<Placed>,
+) {
+    while let Some(planned) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
+        if results.send(place(client.clone(), planned).await).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Kills the inventory participant in the middle of the orders and brings it back.
+async fn break_and_mend(
+    cluster: &mut Cluster,
+    mut done_counts: watch::Receiver<usize>,
+    after: usize,
+    tell: impl Fn(&str),
+) -> anyhow::Result<()> {
+    done_counts.wait_for(|done| *done >= after).await.context("no order was placed")?;
+    cluster.kill(Role::Inventory).await?;
+    tell("inventory killed (SIGKILL)");
+    tokio::time::sleep(DOWN_FOR).await;
+    cluster.restart(Role::Inventory).await?;
+    tell("inventory is back");
+    Ok(())
+}
+
+/// Orders that were acknowledged and are no longer there, or tell another outcome.
+fn forgotten(placed: &[Placed], ledger: &Ledger) -> Vec<String> {
+    let mut known: BTreeMap<&str, OrderStatus> =
+        ledger.orders.iter().map(|order| (order.order_id.as_str(), order.status)).collect();
+    let mut broken = Vec::new();
+    for order in placed.iter().filter_map(|one| one.order.as_ref()) {
+        let found = known.remove(order.order_id.as_str());
+        if found != Some(order.status()) {
+            broken.push(format!("order {} was acknowledged as {:?} and is {found:?}", order.order_key, order.status()));
+        }
+    }
+    for (order_id, status) in known {
+        broken.push(format!("order {order_id} ({status:?}) is one that nobody was told of"));
+    }
+    broken
+}
