@@ -6,3 +6,4 @@ pub mod demo;
 pub mod explain;
 pub mod harness;
 pub mod serve;
+pub mod stage;

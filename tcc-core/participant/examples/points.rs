@@ -55,7 +55,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS points (user TEXT PRIMARY KEY,
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let listen = env::args().nth(1).unwrap_or("127.0.0.1:50063".to_owned());
+    let listen = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50063".to_owned());
     let store = Store::open("sqlite://data/points.db", &Options::default()).await?;
     sqlx::query(TABLE).execute(store.write_pool()).await?;
     let server = Server::bind(listen.parse()?).await?.add_service(tcc_participant::service(Points, store));

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 #[non_exhaustive]
-pub struct ConfigError(#[from] config::ConfigError);
+pub struct ConfigError(config::ConfigError);
 
 /// Reads `file` (TOML; none: defaults only), then the environment: with the prefix `TCC`, `TCC__TELEMETRY__FILTER=debug` sets
 /// `filter` of section `telemetry`. Fields are lowercase. What neither sets has its default.
@@ -31,7 +31,7 @@ fn load_from<T: DeserializeOwned>(
         Some(path) => builder.add_source(File::from(path).format(FileFormat::Toml).required(true)),
         None => builder,
     };
-    Ok(builder.add_source(environment).build()?.try_deserialize()?)
+    builder.add_source(environment).build().and_then(Config::try_deserialize).map_err(ConfigError)
 }
 
 #[cfg(test)]

@@ -41,18 +41,18 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("listen: cannot listen on {address}: {source}")]
+    #[error("listen: cannot listen on {address}: {cause}")]
     Bind {
         /// The configured address.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The contracts' descriptors cannot be served by reflection.
-    #[error("reflection cannot be served: {0}")]
+    #[error("reflection cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed while serving.
-    #[error("the server failed: {0}")]
+    #[error("the server failed")]
     Serve(#[from] tonic::transport::Error),
 }
 
@@ -75,7 +75,7 @@ impl Server {
     /// # Errors
     /// [`Error::Bind`]: the address is in use, not this machine's, or not permitted.
     pub async fn bind(listen: SocketAddr) -> Result<Self, Error> {
-        let bind_error = |source| Error::Bind { address: listen, source };
+        let bind_error = |cause| Error::Bind { address: listen, cause };
         let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let descriptors = vec![tcc_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];

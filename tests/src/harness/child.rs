@@ -154,9 +154,21 @@ impl Child {
     /// # Errors
     /// It is gone already.
     pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Freezes it (SIGSTOP): calls to it stay under way until it is killed, or goes on.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.with_context(|| format!("{} has ended already", self.role))?;
-        rustix::process::kill_process(id, Signal::TERM).with_context(|| format!("cannot signal {}", self.role))
+        rustix::process::kill_process(id, signal).with_context(|| format!("cannot signal {}", self.role))
     }
 
     /// Waits until it is gone. Cancel-safe.

@@ -101,6 +101,14 @@ impl Cluster {
         child.wait().await
     }
 
+    /// Freezes a process (SIGSTOP), so that calls to it stay under way until it is killed.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn freeze(&self, role: Role) -> anyhow::Result<()> {
+        self.children[role.index()].as_ref().with_context(|| format!("{role} is not running"))?.freeze()
+    }
+
     /// Brings a process back on its former port and its former database, and waits until it serves.
     ///
     /// # Errors

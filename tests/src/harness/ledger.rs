@@ -18,7 +18,7 @@ use tcc_proto::{
     tcc::v1::{ListTransactionsRequest, Transaction, TransactionStatus},
 };
 
-use super::{Cluster, Role, config::database_file};
+use super::{Cluster, config::database_file};
 
 /// The largest page that the services give by default.
 const PAGE_SIZE: u32 = 500;

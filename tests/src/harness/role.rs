@@ -72,21 +72,32 @@ fn end_with_parent(shutdown: CancellationToken) {
     });
 }
 
+/// `confirm.before` parks at the first arrival there, `confirm.before#3` at the third.
 #[cfg(feature = "failpoints")]
 fn park(point: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(tcc_coordinator::failpoint::ALL.contains(&point), "there is no fail point {point}");
-    let name = point.to_owned();
-    let parked = std::sync::atomic::AtomicBool::new(false);
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let (name, arrival) = match point.split_once('#') {
+        Some((name, arrival)) => (name, arrival.parse().with_context(|| format!("--park-at {point}"))?),
+        None => (point, 1_u32),
+    };
+    anyhow::ensure!(tcc_coordinator::failpoint::ALL.contains(&name), "there is no fail point {name}");
+    let told = point.to_owned();
+    let arrivals = AtomicU32::new(0);
     let stand_still = move || {
-        // The parent is told once; whatever else arrives here waits too, until the parent kills the process.
-        if !parked.swap(true, std::sync::atomic::Ordering::SeqCst) {
-            report(&Event::Parked(name.clone()));
+        let this = arrivals.fetch_add(1, Ordering::SeqCst) + 1;
+        if this < arrival {
+            return;
         }
+        if this == arrival {
+            report(&Event::Parked(told.clone()));
+        }
+        // Whatever else arrives here waits too, until the parent kills the process.
         loop {
             std::thread::park();
         }
     };
-    fail::cfg_callback(point, stand_still).map_err(|error| anyhow::anyhow!("fail point {point}: {error}"))
+    fail::cfg_callback(name, stand_still).map_err(|error| anyhow::anyhow!("fail point {name}: {error}"))
 }
 
 #[cfg(not(feature = "failpoints"))]

@@ -1,0 +1,31 @@
+//! The whole system as real processes. Every test ends with the books: all of them must balance, and nothing may stay reserved.
+
+mod bad_input;
+mod coordinator;
+mod faults;
+mod operators;
+mod orders;
+mod participants;
+mod processes;
+
+use tcc_cluster::{
+    harness::ClusterConfig,
+    stage::{self, Stage},
+};
+
+fn quick() -> ClusterConfig {
+    stage::quick(env!("CARGO_BIN_EXE_tcc-cluster"))
+}
+
+async fn quick_stage() -> anyhow::Result<Stage> {
+    Stage::start(quick()).await
+}
+
+/// A quick cluster with other settings of the coordinator.
+fn quick_with(settings: serde_json::Value) -> ClusterConfig {
+    let mut config = quick();
+    if let (Some(all), serde_json::Value::Object(settings)) = (config.coordinator.as_object_mut(), settings) {
+        all.extend(settings);
+    }
+    config
+}

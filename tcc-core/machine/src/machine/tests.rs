@@ -385,7 +385,7 @@ impl World {
                 Effect::Decide(choice) => {
                     assert_eq!(self.deciding, None, "two decisions at once");
                     if choice.decision() == Decision::Confirm {
-                        let reserved = |row: &Option<BranchRowStatus>| *row != None && *row != Some(BranchRowStatus::Refused);
+                        let reserved = |row: &Option<BranchRowStatus>| row.is_some() && *row != Some(BranchRowStatus::Refused);
                         assert!(self.rows.iter().all(reserved), "Confirm wanted without every yes: {:?}", self.rows);
                     }
                     self.deciding = Some(choice);
@@ -502,10 +502,10 @@ impl World {
                 self.now = self.now.plus(Duration::from_secs(u64::try_from(pick % 30).unwrap()));
                 self.feed(Event::Woken);
             }
-            10 => self.crash(pick % 2 == 0),
+            10 => self.crash(pick.is_multiple_of(2)),
             11 => self.feed(Event::Probed { branch: pick % self.rows.len() }),
             // Somebody else decides first.
-            12 if pick % 4 == 0 && self.log_status == TxStatus::Trying => {
+            12 if pick.is_multiple_of(4) && self.log_status == TxStatus::Trying => {
                 self.log_status = TxStatus::Cancelling;
                 self.decisions += 1;
             }

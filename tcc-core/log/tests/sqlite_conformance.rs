@@ -1,0 +1,22 @@
+//! The conformance suite on SQLite: with its usual batches, and with one commit for each write.
+
+use std::sync::Arc;
+
+use tcc_log::{SqliteLog, SqliteLogOptions, conformance::Made};
+use tcc_types::SystemClock;
+
+async fn make(batch_max: usize) -> Made {
+    let folder = tempfile::tempdir().unwrap();
+    let database_url = format!("sqlite://{}", folder.path().join("log.db").display());
+    let options = SqliteLogOptions { database_url, batch_max, ..SqliteLogOptions::default() };
+    let log = SqliteLog::open(options, Arc::new(SystemClock)).await.unwrap();
+    Made { log: Arc::new(log), keep: Box::new(folder) }
+}
+
+mod batched {
+    tcc_log::conformance_tests!(async || crate::make(512).await);
+}
+
+mod one_by_one {
+    tcc_log::conformance_tests!(async || crate::make(1).await);
+}
