@@ -1,5 +1,7 @@
 //! Whole transactions through the handle: every way they can go, on a real log, with participants that lose answers.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and its tasks end with it")]
+
 mod support;
 
 use std::{sync::atomic::Ordering, time::Duration};

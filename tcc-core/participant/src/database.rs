@@ -10,8 +10,8 @@ use crate::{OpenError, Options};
 
 /// A database that a participant can live in: sqlx's, with the barrier's statements in its dialect.
 ///
-/// The barrier's calls mean what [`BarrierStore`] says of the calls with their names; an implementation passes the
-/// [conformance](https://docs.rs/tcc-participant) cases. `begin` gives a transaction in which each statement sees what was
+/// The barrier's calls mean what [`BarrierStore`] says of the calls with their names; an implementation passes the cases of the
+/// feature `conformance`. `begin` gives a transaction in which each statement sees what was
 /// committed before it.
 pub trait Database: sqlx::Database + Sized {
     /// Opens the database, runs the SDK's migrations, and returns the pool for writing and the one for reading.
