@@ -272,7 +272,7 @@ pub async fn the_row_tells_operators_what_happened<D: BenchDatabase>(f: Fixture<
     assert_eq!(refused, Some(Refusal::business("INJECTED", "injected refusal")));
 }
 
-/// [`within`](crate::within): the caller's commit and the caller's rollback decide.
+/// [`within`]: the caller's commit and the caller's rollback decide.
 pub async fn an_operation_in_the_callers_transaction_commits_and_rolls_back_with_it<D: BenchDatabase>(f: Fixture<D>) {
     let call = f.new_call();
     let (confirm, cancel) = (Fixture::<D>::confirm_of(&call), Fixture::<D>::cancel_of(&call));
