@@ -6,11 +6,8 @@ use std::{
     time::Duration,
 };
 
-use tcc_log::{
-    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Decides, ListFilter, MarkedSettled, NewAudit, NewBranch,
-    NewTransaction, StuckBranch, StuckKind, TxLog, TxRecord,
-};
-use tcc_types::{BranchKey, Entropy, Fingerprint, Gid, Initiator, Invalid, LogName, ParticipantName, Timestamp, TxStatus};
+use tcc_log::{Begun, BranchProgress, BranchRecord, Decides, ListFilter, NewBranch, NewTransaction, TxLog, TxRecord};
+use tcc_types::{Entropy, Fingerprint, Gid, Initiator, Timestamp, TxStatus};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
@@ -20,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    Begin, Config, EnlistAnswer, Error, Outcome, OutcomeQuery, Page, Registry, Submit, TxView, Wait, Warrant,
+    Begin, Config, EnlistAnswer, Error, Page, Registry, Submit, TxView, Wait,
     admission::{Admission, Place},
     driver::{self, Command, Origin},
     failpoint, recovery,
@@ -59,7 +56,7 @@ impl Core {
 ///
 /// Every call is cancel-safe: a dropped call never drops the transaction, which goes on without its caller.
 #[derive(Clone)]
-pub struct Coordinator(Arc<Core>);
+pub struct Coordinator(pub(crate) Arc<Core>);
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -306,127 +303,6 @@ impl Coordinator {
         }
     }
 
-    /// Answers a participant's questions; see `tcc.v1.Coordinator.GetOutcome`.
-    ///
-    /// # Errors
-    /// Too many questions, or the log does not answer.
-    pub async fn outcomes(&self, coordinator: &LogName, queries: &[OutcomeQuery]) -> Result<Vec<Outcome>, Error> {
-        let limit = self.0.config.outcome_queries_max;
-        if queries.is_empty() || queries.len() > limit {
-            let problem = format!("has {} queries; must have 1 to outcome_queries_max ({limit})", queries.len());
-            return Err(Error::Invalid(vec![Invalid::new("queries", problem)]));
-        }
-        if coordinator != self.0.log.name() {
-            return Ok(vec![Outcome::NotMine; queries.len()]);
-        }
-        let keys: Vec<BranchKey> = queries.iter().map(|query| query.key.clone()).collect();
-        let known = self.0.log.statuses(&keys).await?;
-        let mut outcomes = Vec::with_capacity(queries.len());
-        for (query, known) in queries.iter().zip(known) {
-            outcomes.push(match known {
-                Some((record, has_branch)) => self.outcome_of(query, &record, has_branch),
-                None => self.outcome_of_unknown(query).await?,
-            });
-        }
-        Ok(outcomes)
-    }
-
-    fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {
-        use tcc_types::BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
-        let terminal = match query.row_status {
-            Tried => false,
-            Refused | Confirmed | Cancelled => true,
-        };
-        match record.status {
-            TxStatus::Trying => {
-                let grace = Duration::from_millis(self.0.config.ask_grace_ms);
-                Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) }
-            }
-            TxStatus::Confirmed | TxStatus::Cancelled if terminal => Outcome::Finished,
-            TxStatus::Confirming | TxStatus::Confirmed if has_branch => Outcome::Confirmed,
-            TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled => Outcome::Cancelled,
-        }
-    }
-
-    async fn outcome_of_unknown(&self, query: &OutcomeQuery) -> Result<Outcome, Error> {
-        let retention = Duration::from_millis(self.0.config.retention_ms);
-        let young = query.key.gid.minted_at().plus(retention) > self.0.log.now();
-        if !young || query.row_status != tcc_types::BranchRowStatus::Tried {
-            return Ok(Outcome::Forgotten);
-        }
-        // The answer "cancelled" must stand against a Begun that is still on its way: write before answering.
-        let by = Initiator::new("participant").map_err(|bad| Error::Invalid(vec![bad]))?;
-        let record = self.0.log.begin_cancelled(query.key.gid, by).await?;
-        let has_branch = record.branches.iter().any(|branch| branch.branch == query.key.branch);
-        Ok(self.outcome_of(query, &record, has_branch))
-    }
-
-    /// Lists stuck branches, longest stuck first.
-    ///
-    /// # Errors
-    /// The log does not answer.
-    pub async fn list_stuck(
-        &self,
-        participant: Option<&ParticipantName>,
-        after: Option<(Timestamp, BranchKey)>,
-        limit: u32,
-    ) -> Result<Page<StuckBranch>, Error> {
-        Ok(page(self.0.log.list_stuck(participant, after, limit.saturating_add(1)).await?, limit))
-    }
-
-    /// Lists what operators did, newest first.
-    ///
-    /// # Errors
-    /// The log does not answer.
-    pub async fn list_audit(&self, gid: Option<Gid>, before: Option<u64>, limit: u32) -> Result<Page<AuditRecord>, Error> {
-        Ok(page(self.0.log.list_audit(gid, before, limit.saturating_add(1)).await?, limit))
-    }
-
-    /// Sends the decided operation of a branch now; recorded before it takes effect.
-    ///
-    /// # Errors
-    /// The transaction is not decided, has ended, has no such branch, or the log does not answer.
-    pub async fn probe(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
-        self.unsettled_branch(&key, &warrant).await?;
-        self.0.log.audit(audit(&key, AuditAction::Probe, warrant)).await?;
-        self.command(key.gid, Command::Probe(key.branch)).await?;
-        self.get(key.gid).await
-    }
-
-    /// Tries a branch anew and then confirms it, where its Confirm found no reservation; recorded before it takes effect.
-    ///
-    /// # Errors
-    /// The branch is not stuck like that, or the log does not answer.
-    pub async fn try_anew(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
-        let (status, progress) = self.unsettled_branch(&key, &warrant).await?;
-        let lost = progress.stuck.is_some_and(|stuck| stuck.kind == StuckKind::NoReservation);
-        if status != TxStatus::Confirming || !lost {
-            let message = format!("branch {key} is not stuck at a Confirm that found no reservation");
-            return Err(Error::Precondition { reason: "NOT_LOST", gid: key.gid, status, message });
-        }
-        self.0.log.audit(audit(&key, AuditAction::TryAnew, warrant)).await?;
-        self.command(key.gid, Command::TryAnew(key.branch)).await?;
-        self.get(key.gid).await
-    }
-
-    /// Records that a stuck branch was settled outside of the system.
-    ///
-    /// # Errors
-    /// The branch is not stuck, or the log does not answer.
-    pub async fn mark_settled(&self, key: BranchKey, warrant: Warrant) -> Result<TxView, Error> {
-        let (status, _) = self.unsettled_branch(&key, &warrant).await?;
-        match self.0.log.mark_settled(audit(&key, AuditAction::MarkSettled, warrant)).await? {
-            MarkedSettled::Marked => {}
-            MarkedSettled::NotStuck => {
-                let message = format!("branch {key} is not stuck");
-                return Err(Error::Precondition { reason: "NOT_STUCK", gid: key.gid, status, message });
-            }
-            MarkedSettled::Missing => return Err(Error::NoSuchBranch { gid: key.gid, branch: key.branch }),
-        }
-        self.command(key.gid, Command::SettledOutside(key.branch)).await?;
-        self.get(key.gid).await
-    }
-
     /// The end of the process: begins nothing more, lets transactions end for at most `grace`, hands the others to recovery,
     /// and closes the log.
     pub async fn shutdown(&self, grace: Duration) {
@@ -504,7 +380,7 @@ impl Coordinator {
     }
 
     /// Gets a command to the transaction's driver, starting one if needed.
-    async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
+    pub(crate) async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
         let mut command = command;
         loop {
             let handle = match self.0.table.get(gid) {
@@ -564,24 +440,10 @@ impl Coordinator {
             }
         }
     }
-
-    /// The branch that an operator means, if its decision still has to be carried out.
-    async fn unsettled_branch(&self, key: &BranchKey, by: &Warrant) -> Result<(TxStatus, BranchProgress), Error> {
-        validate::warrant(by).map_err(Error::Invalid)?;
-        let view = self.get(key.gid).await?;
-        let branch = view.branches.into_iter().find(|branch| branch.branch == key.branch);
-        let branch = branch.ok_or_else(|| Error::NoSuchBranch { gid: key.gid, branch: key.branch.clone() })?;
-        let open = matches!(view.status, TxStatus::Confirming | TxStatus::Cancelling) && branch.progress.settled.is_none();
-        if !open {
-            let message = format!("branch {key} has no decision left to carry out: its transaction is {:?}", view.status);
-            return Err(Error::Precondition { reason: "NOTHING_TO_SETTLE", gid: key.gid, status: view.status, message });
-        }
-        Ok((view.status, branch.progress))
-    }
 }
 
 /// Where a command went.
-enum Reached {
+pub(crate) enum Reached {
     Driver(Handle),
     Ended(Box<TxRecord>),
 }
@@ -590,11 +452,7 @@ fn same_request(there: &TxRecord, initiator: &Initiator, fingerprint: Fingerprin
     there.initiator == *initiator && there.fingerprint == Some(fingerprint)
 }
 
-fn audit(key: &BranchKey, action: AuditAction, warrant: Warrant) -> NewAudit {
-    NewAudit { key: key.clone(), action, actor: warrant.actor, reason: warrant.reason }
-}
-
-fn page<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
+pub(crate) fn page<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     Page { items, more }

@@ -11,6 +11,7 @@ mod dispatch;
 mod driver;
 mod error;
 pub mod failpoint;
+mod operator;
 mod outcome;
 mod recovery;
 mod request;

@@ -1,6 +1,11 @@
 //! What a participant is told about a row of its own (DESIGN: GetOutcome).
 
-use tcc_types::{BranchKey, BranchRowStatus, Timestamp};
+use std::time::Duration;
+
+use tcc_log::TxRecord;
+use tcc_types::{BranchKey, BranchRowStatus, Initiator, Invalid, LogName, Timestamp, TxStatus};
+
+use crate::{Coordinator, Error};
 
 /// A participant's question about one of its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +36,61 @@ pub enum Outcome {
     Forgotten,
     /// Another coordinator's row.
     NotMine,
+}
+
+impl Coordinator {
+    /// Answers a participant's questions; see `tcc.v1.Coordinator.GetOutcome`.
+    ///
+    /// # Errors
+    /// Too many questions, or the log does not answer.
+    pub async fn outcomes(&self, coordinator: &LogName, queries: &[OutcomeQuery]) -> Result<Vec<Outcome>, Error> {
+        let limit = self.0.config.outcome_queries_max;
+        if queries.is_empty() || queries.len() > limit {
+            let problem = format!("has {} queries; must have 1 to outcome_queries_max ({limit})", queries.len());
+            return Err(Error::Invalid(vec![Invalid::new("queries", problem)]));
+        }
+        if coordinator != self.0.log.name() {
+            return Ok(vec![Outcome::NotMine; queries.len()]);
+        }
+        let keys: Vec<BranchKey> = queries.iter().map(|query| query.key.clone()).collect();
+        let known = self.0.log.statuses(&keys).await?;
+        let mut outcomes = Vec::with_capacity(queries.len());
+        for (query, known) in queries.iter().zip(known) {
+            outcomes.push(match known {
+                Some((record, has_branch)) => self.outcome_of(query, &record, has_branch),
+                None => self.outcome_of_unknown(query).await?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {
+        use BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
+        let terminal = match query.row_status {
+            Tried => false,
+            Refused | Confirmed | Cancelled => true,
+        };
+        match record.status {
+            TxStatus::Trying => {
+                let grace = Duration::from_millis(self.0.config.ask_grace_ms);
+                Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) }
+            }
+            TxStatus::Confirmed | TxStatus::Cancelled if terminal => Outcome::Finished,
+            TxStatus::Confirming | TxStatus::Confirmed if has_branch => Outcome::Confirmed,
+            TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled => Outcome::Cancelled,
+        }
+    }
+
+    async fn outcome_of_unknown(&self, query: &OutcomeQuery) -> Result<Outcome, Error> {
+        let retention = Duration::from_millis(self.0.config.retention_ms);
+        let young = query.key.gid.minted_at().plus(retention) > self.0.log.now();
+        if !young || query.row_status != BranchRowStatus::Tried {
+            return Ok(Outcome::Forgotten);
+        }
+        // The answer "cancelled" must stand against a Begun that is still on its way: write before answering.
+        let by = Initiator::new("participant").map_err(|bad| Error::Invalid(vec![bad]))?;
+        let record = self.0.log.begin_cancelled(query.key.gid, by).await?;
+        let has_branch = record.branches.iter().any(|branch| branch.branch == query.key.branch);
+        Ok(self.outcome_of(query, &record, has_branch))
+    }
 }

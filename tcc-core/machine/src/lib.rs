@@ -6,12 +6,14 @@
 
 mod backoff;
 mod cause;
+mod event;
 mod machine;
 mod stored;
 mod transition;
 
 pub use backoff::Policy;
 pub use cause::CancelCause;
-pub use machine::{BranchView, Call, Effect, Event, Machine, Parking, Plan, PlannedBranch, Resumed, Vote};
+pub use event::{BranchView, Call, Effect, Event, Parking, Plan, PlannedBranch, Resumed, Vote};
+pub use machine::Machine;
 pub use stored::{BranchProgress, Choice, Decides, Settled, Stuck, StuckKind, TryOrder};
 pub use transition::{Change, IllegalTransition, transition};

@@ -43,9 +43,10 @@ pub async fn of_many_begins_of_one_gid_one_wins(log: Arc<dyn TxLog>) {
         let new = NewTransaction { gid, branches, key, ..samples::transaction(log.now(), 0) };
         callers.spawn(async move { (log.begin(new.clone()).await.expect("begin"), new) });
     }
+    let answers = callers.join_all().await;
     let stored = loaded(&*log, gid).await;
     let mut winners = Vec::new();
-    for (begun, new) in callers.join_all().await {
+    for (begun, new) in answers {
         match begun {
             Begun::Inserted { .. } => winners.push(new),
             Begun::Exists(record) => assert_eq!(*record, stored),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{AuditRecord, Error, ListFilter, NewAudit, StuckBranch, TxRecord};
 
-const BRANCH_KEYS: ManyRows = ManyRows {
+pub(super) const BRANCH_KEYS: ManyRows = ManyRows {
     head: "SELECT gid, branch_id FROM tcc_log_branches WHERE (gid, branch_id) IN (VALUES ",
     width: 2,
     tail: ")",

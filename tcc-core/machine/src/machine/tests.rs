@@ -1,7 +1,7 @@
 //! Every status × event, and random orders of events against participants that follow the contract.
 
 use proptest::prelude::*;
-use tcc_types::{BranchRowStatus, Refusal, Violation};
+use tcc_types::{BranchRowStatus, Initiator, ParticipantName, Refusal, Violation};
 
 use super::*;
 
