@@ -7,4 +7,5 @@
 pub mod coupon;
 pub mod inventory;
 pub mod log;
+pub mod orders;
 pub mod participant;

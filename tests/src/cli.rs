@@ -13,11 +13,14 @@ use tcc_proto::{
     },
 };
 use tcc_types::{Clock, Entropy, SystemClock, SystemEntropy};
+use tokio::time::{Instant, sleep};
 use tonic::{Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::explain;
 
 const PAGE_SIZE: u32 = 50;
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Orders at a running gateway.
 #[derive(Debug, Args)]
@@ -123,6 +126,42 @@ fn parse_line(text: &str) -> Result<OrderLine, String> {
     Ok(OrderLine { sku: sku.to_owned(), quantity })
 }
 
+/// Whether a server serves.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The server.
+    #[arg(default_value = "http://127.0.0.1:50051")]
+    url: String,
+    /// Asks again for so long while it does not answer.
+    #[arg(long, default_value_t = 0)]
+    within_seconds: u64,
+}
+
+/// Asks a server for its health (`grpc.health.v1`) and prints it.
+///
+/// # Errors
+/// It does not serve, or does not answer in time.
+pub async fn health(args: HealthArgs) -> anyhow::Result<()> {
+    let give_up = Instant::now() + Duration::from_secs(args.within_seconds);
+    loop {
+        match ask_health(&args.url).await {
+            Ok(()) => {
+                println!("{} is serving", args.url);
+                return Ok(());
+            }
+            Err(error) if Instant::now() >= give_up => return Err(error),
+            Err(_) => sleep(HEALTH_INTERVAL).await,
+        }
+    }
+}
+
+async fn ask_health(url: &str) -> anyhow::Result<()> {
+    let mut client = HealthClient::new(connect(url).await?);
+    let answer = client.check(HealthCheckRequest::default()).await.map_err(explained)?.into_inner().status();
+    anyhow::ensure!(answer == ServingStatus::Serving, "{url} answers {answer:?}");
+    Ok(())
+}
+
 /// Runs an `order` command and prints its result.
 ///
 /// # Errors
@@ -131,9 +170,7 @@ pub async fn order(args: OrderArgs) -> anyhow::Result<()> {
     let mut client = OrderServiceClient::new(connect(&args.gateway).await?);
     let order = match args.command {
         OrderCommand::Create(create) => client.create_order(create_request(create)?).await.map(|ok| ok.into_inner().order),
-        OrderCommand::Get { order_id } => {
-            client.get_order(GetOrderRequest { order_id }).await.map(|ok| ok.into_inner().order)
-        }
+        OrderCommand::Get { order_id } => client.get_order(GetOrderRequest { order_id }).await.map(|ok| ok.into_inner().order),
         OrderCommand::Confirm { order_id } => {
             client.confirm_order(ConfirmOrderRequest { order_id }).await.map(|ok| ok.into_inner().order)
         }
@@ -157,14 +194,7 @@ fn create_request(args: CreateArgs) -> anyhow::Result<CreateOrderRequest> {
     let pay_by = args
         .pay_within_seconds
         .map(|seconds| tcc_wire::timestamp_to_proto(SystemClock.now().plus(Duration::from_secs(seconds))));
-    Ok(CreateOrderRequest {
-        order_key,
-        user_id: args.user,
-        lines: args.lines,
-        coupon_id: args.coupon,
-        hold: args.hold,
-        pay_by,
-    })
+    Ok(CreateOrderRequest { order_key, user_id: args.user, lines: args.lines, coupon_id: args.coupon, hold: args.hold, pay_by })
 }
 
 /// Runs a `stock` command and prints its result.

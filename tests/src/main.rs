@@ -28,6 +28,8 @@ enum Command {
     Stock(cli::StockArgs),
     /// Reads coupons.
     Coupon(cli::CouponArgs),
+    /// Asks a server whether it serves.
+    Health(cli::HealthArgs),
     /// One process of a cluster.
     #[command(hide = true)]
     Role {
@@ -51,6 +53,7 @@ async fn main() -> ExitCode {
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,
+        Command::Health(args) => cli::health(args).await,
         Command::Role { role, config_json, park_at } => harness::role::run(role, &config_json, park_at.as_deref()).await,
     };
     match result {

@@ -16,7 +16,8 @@ use crate::harness::{Cluster, ClusterConfig, Folder, Ports, Role};
 /// What is on the shelves the first time.
 const STOCK: [(&str, i64); 3] = [("apple", 1_000), ("pear", 500), ("plum", 3)];
 /// Who has which coupon the first time, and what it takes off.
-const COUPONS: [(&str, &str, i64); 3] = [("WELCOME-ALICE", "alice", 500), ("WELCOME-BOB", "bob", 500), ("FIVE-ALICE", "alice", 5)];
+const COUPONS: [(&str, &str, i64); 3] =
+    [("WELCOME-ALICE", "alice", 500), ("WELCOME-BOB", "bob", 500), ("FIVE-ALICE", "alice", 5)];
 const COUPON_LIFE: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Where to serve.
@@ -98,7 +99,9 @@ fn print_how_to(cluster: &Cluster) {
     println!("data       {}", cluster.folder().display());
     println!();
     println!("Place an order from another terminal:");
-    println!("  cargo run --release -- order create --gateway http://{gateway} --user alice --line apple=2 --coupon WELCOME-ALICE");
+    println!(
+        "  cargo run --release -- order create --gateway http://{gateway} --user alice --line apple=2 --coupon WELCOME-ALICE"
+    );
     println!("or with any gRPC client:");
     println!(
         "  grpcurl -plaintext -d '{{\"order_key\":\"my-1\",\"user_id\":\"alice\",\"lines\":[{{\"sku\":\"apple\",\"quantity\":2}}]}}' \

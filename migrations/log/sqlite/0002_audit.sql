@@ -21,3 +21,10 @@ CREATE TRIGGER tcc_log_audit_is_never_deleted BEFORE DELETE ON tcc_log_audit
 BEGIN
     SELECT RAISE(ABORT, 'the audit record is append-only');
 END;
+
+-- REPLACE deletes what is in its way without asking the trigger above.
+CREATE TRIGGER tcc_log_audit_is_never_replaced BEFORE INSERT ON tcc_log_audit
+WHEN EXISTS (SELECT 1 FROM tcc_log_audit WHERE sequence = NEW.sequence)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit record is append-only');
+END;

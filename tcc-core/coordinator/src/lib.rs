@@ -13,6 +13,7 @@ mod error;
 pub mod failpoint;
 mod operator;
 mod outcome;
+mod reads;
 mod recovery;
 mod request;
 pub mod service;

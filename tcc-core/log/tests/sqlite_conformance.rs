@@ -1,5 +1,7 @@
 //! The conformance suite on SQLite: with its usual batches, and with one commit for each write.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers, too, fail by panicking")]
+
 use std::sync::Arc;
 
 use tcc_log::{SqliteLog, SqliteLogOptions, conformance::Made};

@@ -10,7 +10,7 @@ use tonic::{Status, transport::Channel};
 use super::plan::{Kind, Planned};
 use crate::{
     explain,
-    harness::{RETRIES_MAX, is_repeatable, order_with_retry, pause},
+    harness::{order_with_retry, repeat},
 };
 
 /// Refusals that say "a participant did not answer in time": legal for any order while one is down.
@@ -40,8 +40,7 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
         hold: planned.kind.holds(),
         pay_by: None,
     };
-    let mut placed =
-        Placed { kind: planned.kind, order: None, latency: Duration::ZERO, repeats: 0, problems: Vec::new() };
+    let mut placed = Placed { kind: planned.kind, order: None, latency: Duration::ZERO, repeats: 0, problems: Vec::new() };
     let started = Instant::now();
     let created = match planned.kind {
         Kind::Repeated => create_twice(&client, &request, &mut placed).await,
@@ -78,8 +77,7 @@ async fn create_twice(
     request: &CreateOrderRequest,
     placed: &mut Placed,
 ) -> Result<(Order, u32), Status> {
-    let (one, other) =
-        tokio::join!(order_with_retry(client.clone(), request), order_with_retry(client.clone(), request));
+    let (one, other) = tokio::join!(order_with_retry(client.clone(), request), order_with_retry(client.clone(), request));
     let (one, other) = (one?, other?);
     if one.0.order_id != other.0.order_id || one.0.status != other.0.status {
         placed.problems.push(format!(
@@ -97,7 +95,7 @@ async fn create_twice(
 
 /// Decides a held order; a repeated request gets what was decided.
 async fn settle(
-    mut client: OrderServiceClient<Channel>,
+    client: OrderServiceClient<Channel>,
     planned: &Planned,
     order: Order,
     placed: &mut Placed,
@@ -108,26 +106,21 @@ async fn settle(
     if !planned.kind.holds() {
         placed.problems.push(format!("{}: came back held", planned.order_key));
     }
-    let mut attempt = 0;
-    loop {
-        let order_id = order.order_id.clone();
-        let answer = if planned.kind == Kind::HoldConfirm {
-            client.confirm_order(ConfirmOrderRequest { order_id }).await.map(|ok| ok.into_inner().order)
-        } else {
-            client.cancel_order(CancelOrderRequest { order_id }).await.map(|ok| ok.into_inner().order)
-        };
-        let status = match answer {
-            Ok(Some(order)) => return Ok(order),
-            Ok(None) => return Err(Status::internal("the answer has no order")),
-            Err(status) => status,
-        };
-        if !is_repeatable(&status) || attempt >= RETRIES_MAX {
-            return Err(status);
+    let confirm = planned.kind == Kind::HoldConfirm;
+    let (order, repeats) = repeat(|| {
+        let (mut client, order_id) = (client.clone(), order.order_id.clone());
+        async move {
+            let decided = if confirm {
+                client.confirm_order(ConfirmOrderRequest { order_id }).await?.into_inner().order
+            } else {
+                client.cancel_order(CancelOrderRequest { order_id }).await?.into_inner().order
+            };
+            decided.ok_or_else(|| Status::internal("the answer has no order"))
         }
-        pause(&status, attempt).await;
-        attempt += 1;
-        placed.repeats += 1;
-    }
+    })
+    .await?;
+    placed.repeats += repeats;
+    Ok(order)
 }
 
 /// Whether the outcome is one that this order may have.
@@ -136,9 +129,7 @@ fn judge(planned: &Planned, order: &Order, problems: &mut Vec<String>) {
     let fits = match order.status() {
         OrderStatus::Confirmed => planned.kind.refusal().is_none() && code.is_empty(),
         OrderStatus::Cancelled => {
-            planned.kind.refusal() == Some(code)
-                || (planned.scarce && code == "OUT_OF_STOCK")
-                || NOT_IN_TIME.contains(&code)
+            planned.kind.refusal() == Some(code) || (planned.scarce && code == "OUT_OF_STOCK") || NOT_IN_TIME.contains(&code)
         }
         OrderStatus::Unspecified | OrderStatus::Pending | OrderStatus::Held => false,
     };

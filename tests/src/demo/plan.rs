@@ -146,8 +146,7 @@ impl Plan {
         let mut dice = Dice(seed);
         let plenty = i64::try_from(orders).unwrap_or(i64::MAX).saturating_mul(2).saturating_add(100).min(TOO_MANY / 10);
         let scarce = i64::try_from(orders / 40).unwrap_or(0).clamp(5, TOO_MANY / 10);
-        let stock =
-            (0..SKUS).map(|index| (sku(index), if index < SKUS - SCARCE_SKUS { plenty } else { scarce })).collect();
+        let stock = (0..SKUS).map(|index| (sku(index), if index < SKUS - SCARCE_SKUS { plenty } else { scarce })).collect();
         let used = PlannedCoupon { coupon_id: "used".to_owned(), user_id: "user-0".to_owned(), expired: false };
         let first = Planned {
             kind: Kind::WithCoupon,

@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcc_proto::{
-    coupon::v1::CouponState,
-    order::v1::OrderStatus,
-    tcc::v1::TransactionStatus,
-};
+use tcc_proto::{coupon::v1::CouponState, order::v1::OrderStatus, tcc::v1::TransactionStatus};
 
 use super::ledger::{BranchRow, Ledger, OrderRow, RowStatus};
 
@@ -93,7 +89,10 @@ fn coupons_follow_their_branches(ledger: &Ledger, broken: &mut Vec<String>) {
             CouponState::Used => vec![(coupon.gid.as_str(), RowStatus::Confirmed)],
         };
         if held != expected {
-            broken.push(format!("coupon {} is {:?} by {:?}, but its branches are {held:?}", coupon.coupon_id, coupon.state, coupon.gid));
+            broken.push(format!(
+                "coupon {} is {:?} by {:?}, but its branches are {held:?}",
+                coupon.coupon_id, coupon.state, coupon.gid
+            ));
         }
     }
     for coupon in holders.keys() {

@@ -71,11 +71,12 @@ pub struct Child {
     events: mpsc::Receiver<Event>,
     log_file: PathBuf,
     address: SocketAddr,
+    parked: Option<String>,
     _reader: JoinSet<()>,
 }
 
 impl Child {
-    /// Starts a process and waits until it serves.
+    /// Starts a process and waits until it serves, or stands still at its fail point.
     pub(crate) async fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
         let log = open_log(&launch.log_file)?;
         let mut command = Command::new(launch.binary);
@@ -98,8 +99,15 @@ impl Child {
         reader.spawn(read_events(stdout, tell));
 
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut child =
-            Self { role: launch.role, process, events, log_file: launch.log_file, address: unknown, _reader: reader };
+        let mut child = Self {
+            role: launch.role,
+            process,
+            events,
+            log_file: launch.log_file,
+            address: unknown,
+            parked: None,
+            _reader: reader,
+        };
         child.await_ready().await?;
         Ok(child)
     }
@@ -111,8 +119,11 @@ impl Child {
                 self.address = address;
                 Ok(())
             }
-            // A point of recovery, reached before it serves: the caller waits for `parked` next.
-            Ok(Some(Event::Parked(point))) => bail!("{} parked at {point} before it was ready", self.role),
+            // A point of recovery, reached before it serves.
+            Ok(Some(Event::Parked(point))) => {
+                self.parked = Some(point);
+                Ok(())
+            }
             Ok(None) => {
                 let status = self.wait().await?;
                 Err(Exited { role: self.role, status, log_tail: self.log_tail() }.into())
@@ -132,10 +143,15 @@ impl Child {
     /// # Errors
     /// It ended before.
     pub async fn parked(&mut self) -> anyhow::Result<String> {
-        match self.events.recv().await {
-            Some(Event::Parked(point)) => Ok(point),
-            Some(Event::Ready(_)) => bail!("{} reported ready twice", self.role),
-            None => bail!("{} ended before it reached its fail point", self.role),
+        loop {
+            if let Some(point) = &self.parked {
+                return Ok(point.clone());
+            }
+            match self.events.recv().await {
+                Some(Event::Parked(point)) => self.parked = Some(point),
+                Some(Event::Ready(address)) => self.address = address,
+                None => bail!("{} ended before it reached its fail point", self.role),
+            }
         }
     }
 

@@ -25,38 +25,52 @@ pub fn is_repeatable(status: &Status) -> bool {
 
 // A connection that is cut while an answer is under way comes as UNKNOWN, with the transport's error as its source.
 fn is_transport(status: &Status) -> bool {
-    std::error::Error::source(status).is_some() || status.message().contains("transport error") || status.message().contains("h2")
+    std::error::Error::source(status).is_some()
+        || status.message().contains("transport error")
+        || status.message().contains("h2")
 }
 
 /// Waits before attempt `attempt + 1`: what the server asks for, or capped exponential backoff; with full jitter.
-pub async fn pause(status: &Status, attempt: u32) {
+async fn pause(status: &Status, attempt: u32) {
     let doubled = PAUSE_BASE.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(PAUSE_CAP);
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
     let wait = asked.min(PAUSE_CAP) + SystemEntropy.jitter(doubled);
     tokio::time::sleep(wait).await;
 }
 
+/// Asks again while the outcome is unknown. Also tells how often it asked again.
+///
+/// # Errors
+/// The first answer that is not repeatable, or the last one after [`RETRIES_MAX`].
+pub async fn repeat<T, A>(mut ask: impl FnMut() -> A) -> Result<(T, u32), Status>
+where
+    A: Future<Output = Result<T, Status>>,
+{
+    let mut attempt = 0;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok((answer, attempt)),
+            Err(status) if is_repeatable(&status) && attempt < RETRIES_MAX => pause(&status, attempt).await,
+            Err(status) => return Err(status),
+        }
+        attempt += 1;
+    }
+}
+
 /// Places an order, repeating it under its key while the outcome is unknown. Also tells how often it was sent again.
 ///
 /// # Errors
-/// The first answer that is neither the order nor repeatable, or the last one after [`RETRIES_MAX`].
+/// As [`repeat`].
 pub async fn order_with_retry(
-    mut client: OrderServiceClient<Channel>,
+    client: OrderServiceClient<Channel>,
     request: &CreateOrderRequest,
 ) -> Result<(Order, u32), Status> {
-    let mut attempt = 0;
-    loop {
-        let status = match client.create_order(request.clone()).await {
-            Ok(response) => {
-                let order = response.into_inner().order.ok_or_else(|| Status::internal("the answer has no order"))?;
-                return Ok((order, attempt));
-            }
-            Err(status) => status,
-        };
-        if !is_repeatable(&status) || attempt >= RETRIES_MAX {
-            return Err(status);
+    repeat(|| {
+        let (mut client, request) = (client.clone(), request.clone());
+        async move {
+            let response = client.create_order(request).await?;
+            response.into_inner().order.ok_or_else(|| Status::internal("the answer has no order"))
         }
-        pause(&status, attempt).await;
-        attempt += 1;
-    }
+    })
+    .await
 }

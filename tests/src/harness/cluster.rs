@@ -12,9 +12,7 @@ use tcc_proto::{
     coupon::v1::coupon_service_client::CouponServiceClient,
     inventory::v1::inventory_service_client::InventoryServiceClient,
     order::v1::order_service_client::OrderServiceClient,
-    tcc::v1::{
-        admin_client::AdminClient, coordinator_client::CoordinatorClient, participant_client::ParticipantClient,
-    },
+    tcc::v1::{admin_client::AdminClient, coordinator_client::CoordinatorClient, participant_client::ParticipantClient},
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -130,7 +128,21 @@ impl Cluster {
     /// # Errors
     /// The gateway is not running, or ended.
     pub async fn parked(&mut self) -> anyhow::Result<String> {
-        self.children[Role::Gateway.index()].as_mut().context("the gateway is not running")?.parked().await
+        self.gateway()?.parked().await
+    }
+
+    /// Asks the gateway to end (SIGTERM); tells whether it stood still at its fail point instead, which it does for good.
+    ///
+    /// # Errors
+    /// The gateway is not running.
+    pub async fn parks_rather_than_ends(&mut self) -> anyhow::Result<bool> {
+        let gateway = self.gateway()?;
+        gateway.ask_to_end()?;
+        Ok(gateway.parked().await.is_ok())
+    }
+
+    fn gateway(&mut self) -> anyhow::Result<&mut Child> {
+        self.children[Role::Gateway.index()].as_mut().context("the gateway is not running")
     }
 
     /// Starts a second gateway on the same databases, which must not succeed.

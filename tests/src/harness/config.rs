@@ -1,6 +1,7 @@
 //! What a cluster is made of, and the configuration that each of its processes is given.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -86,6 +87,8 @@ pub struct ClusterConfig {
     pub coordinator: Value,
     /// Fields of the participants' `participant` section that differ from their defaults.
     pub participant: Value,
+    /// Participants beside the cluster's own, by name: where they are.
+    pub more_participants: BTreeMap<String, String>,
     /// How long open calls may go on when a process ends gracefully.
     pub drain_ms: u64,
 }
@@ -101,8 +104,15 @@ impl ClusterConfig {
             log_filter: "info".to_owned(),
             coordinator: json!({}),
             participant: json!({}),
+            more_participants: BTreeMap::new(),
             drain_ms: 5_000,
         }
+    }
+
+    fn participants(&self, peers: &Peers) -> BTreeMap<String, Value> {
+        let own = [Role::Inventory, Role::Coupon].map(|role| (role.name().to_owned(), endpoint(peers.address(role))));
+        let more = self.more_participants.iter().map(|(name, endpoint)| (name.clone(), endpoint.clone()));
+        own.into_iter().chain(more).map(|(name, endpoint)| (name, json!({ "endpoint": endpoint }))).collect()
     }
 
     /// The configuration of one process, as its shipped binary would read it from a file.
@@ -114,10 +124,7 @@ impl ClusterConfig {
                 "log": { "database_url": database_url(folder, "log"), "name": LOG_NAME },
                 "orders": { "database_url": database_url(folder, "orders") },
                 "coordinator": self.coordinator,
-                "participants": {
-                    "inventory": { "endpoint": endpoint(peers.inventory) },
-                    "coupon": { "endpoint": endpoint(peers.coupon) },
-                },
+                "participants": self.participants(peers),
                 "drain_ms": self.drain_ms,
                 "telemetry": telemetry,
             }),

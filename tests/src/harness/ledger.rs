@@ -123,7 +123,12 @@ impl Ledger {
         let open = [TransactionStatus::Trying, TransactionStatus::Confirming, TransactionStatus::Cancelling];
         let open = list_transactions(cluster, &open).await?;
         if let Some(first) = open.first() {
-            return Ok(Some(format!("{} transactions have not ended, for one {} ({:?})", open.len(), first.gid, first.status())));
+            return Ok(Some(format!(
+                "{} transactions have not ended, for one {} ({:?})",
+                open.len(),
+                first.gid,
+                first.status()
+            )));
         }
         for name in ["inventory", "coupon", "orders"] {
             let mut database = open_read_only(&database_file(cluster.folder(), name)).await?;

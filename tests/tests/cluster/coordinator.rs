@@ -49,12 +49,7 @@ async fn a_submitted_transaction_is_carried_out_everywhere() -> anyhow::Result<(
         stage.coupon(&coupon, "alice").await?;
         let mut branches = branches.clone();
         branches[1] = branch("c", "coupon", lock(&coupon, "alice"));
-        let request = SubmitRequest {
-            gid: mint(),
-            try_order: order.into(),
-            wait: Wait::End.into(),
-            ..submit(branches)
-        };
+        let request = SubmitRequest { gid: mint(), try_order: order.into(), wait: Wait::End.into(), ..submit(branches) };
         let ended = submitted(&stage, &request).await?;
         assert_eq!((ended.gid.as_str(), ended.status()), (request.gid.as_str(), TransactionStatus::Confirmed), "{order:?}");
         assert_eq!(states(&ended), [BranchState::Done, BranchState::Done], "{order:?}");
@@ -93,11 +88,7 @@ async fn an_idempotency_key_joins_the_same_request_and_refuses_another() -> anyh
     let request = SubmitRequest { idempotency_key: "key-1".to_owned(), ..submit(branches(1)) };
     let first = submitted(&stage, &request).await?;
     // Deadlines and wait are no part of the request.
-    let again = SubmitRequest {
-        try_until: Some(in_time(Duration::from_secs(20))),
-        wait: Wait::End.into(),
-        ..request.clone()
-    };
+    let again = SubmitRequest { try_until: Some(in_time(Duration::from_secs(20))), wait: Wait::End.into(), ..request.clone() };
     assert_eq!(submitted(&stage, &again).await?.gid, first.gid);
     let others = [
         SubmitRequest { branches: branches(2), ..request.clone() },
@@ -213,7 +204,8 @@ async fn transactions_are_listed_newest_first_page_by_page() -> anyhow::Result<(
     let mut gids = Vec::new();
     for number in 0..7 {
         let quantity = if number % 3 == 0 { 1_000 } else { 1 };
-        let request = SubmitRequest { wait: Wait::End.into(), ..submit(vec![branch("s", "inventory", reserve("apple", quantity))]) };
+        let request =
+            SubmitRequest { wait: Wait::End.into(), ..submit(vec![branch("s", "inventory", reserve("apple", quantity))]) };
         gids.push(submitted(&stage, &request).await?.gid);
     }
     gids.sort();
@@ -286,11 +278,8 @@ async fn participants_learn_what_became_of_their_branches() -> anyhow::Result<()
     };
     let answers = coordinator.get_outcome(request.clone()).await?.into_inner().answers;
     assert_eq!(answers.len(), 4);
-    let outcome = |index: usize| answers[index].outcome.clone().unwrap();
-    assert!(matches!(
-        outcome(0),
-        outcome_answer::Outcome::Confirmed(_) | outcome_answer::Outcome::Finished(_)
-    ), "{answers:?}");
+    let outcome = |index: usize| answers[index].outcome.unwrap();
+    assert!(matches!(outcome(0), outcome_answer::Outcome::Confirmed(_) | outcome_answer::Outcome::Finished(_)), "{answers:?}");
     assert!(matches!(outcome(1), outcome_answer::Outcome::Cancelled(_)), "it has no such branch: {answers:?}");
     assert!(matches!(outcome(2), outcome_answer::Outcome::AskAgain(_)), "{answers:?}");
     assert!(matches!(outcome(3), outcome_answer::Outcome::Cancelled(_)), "{answers:?}");

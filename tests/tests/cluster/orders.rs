@@ -76,12 +76,7 @@ async fn each_reason_against_a_coupon_has_its_own_code() -> anyhow::Result<()> {
     let locking = stage.place(held(with_coupon(order("k-lock", &lines), "locked"))).await?;
     assert_eq!(locking.status(), OrderStatus::Held);
 
-    let cases = [
-        ("foreign", "NOT_OWNER"),
-        ("used", "COUPON_USED"),
-        ("locked", "COUPON_LOCKED"),
-        ("expired", "COUPON_EXPIRED"),
-    ];
+    let cases = [("foreign", "NOT_OWNER"), ("used", "COUPON_USED"), ("locked", "COUPON_LOCKED"), ("expired", "COUPON_EXPIRED")];
     for (coupon, code) in cases {
         let refused = stage.place(with_coupon(order(&format!("k-{coupon}"), &lines), coupon)).await?;
         assert_eq!((refused.status(), refusal_code(&refused)), (OrderStatus::Cancelled, code), "{coupon}");

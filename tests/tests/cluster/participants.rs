@@ -150,11 +150,14 @@ async fn a_business_refusal_is_stored_and_repeated() -> anyhow::Result<()> {
         }
     }
     // Stored: what was refused once stays refused, though it could be had now.
-    stage.inventory().add_stock(tcc_proto::inventory::v1::AddStockRequest {
-        receipt_id: "more".to_owned(),
-        sku: "apple".to_owned(),
-        quantity: 10,
-    }).await?;
+    stage
+        .inventory()
+        .add_stock(tcc_proto::inventory::v1::AddStockRequest {
+            receipt_id: "more".to_owned(),
+            sku: "apple".to_owned(),
+            quantity: 10,
+        })
+        .await?;
     for (role, request, code) in &cases {
         let answer = send_try(&stage, *role, request).await?;
         assert_eq!(refusal(&answer), Some((RefusalReason::Business, *code)), "{role}");

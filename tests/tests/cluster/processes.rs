@@ -15,7 +15,7 @@ use super::quick_stage;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_gateway_on_the_same_log_ends_with_a_clear_error() -> anyhow::Result<()> {
     let stage = quick_stage().await?;
-    let error = stage.start_second_gateway().await.err().expect("it started");
+    let error = stage.start_second_gateway().await.expect_err("it started");
     let exited = error.downcast_ref::<Exited>().unwrap_or_else(|| panic!("{error:#}"));
     assert!(!exited.status.success());
     assert!(exited.log_tail.contains("log.db") && exited.log_tail.contains("in use"), "{}", exited.log_tail);
@@ -80,9 +80,10 @@ async fn a_bad_configuration_is_named_before_anything_is_opened() -> anyhow::Res
         ("inventory", serde_json::json!({ "database_url": "oracle://x" }), "database_url"),
         ("coupon", serde_json::json!({ "participant": { "attempts_max": 0 } }), "attempts_max"),
     ];
+    let folder = tempfile::tempdir()?;
     for (role, config, field) in cases {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tcc-cluster"))
-            .current_dir(tempfile::tempdir()?.path())
+            .current_dir(folder.path())
             .args(["role", role, "--config-json", &config.to_string()])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())

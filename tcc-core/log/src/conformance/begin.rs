@@ -170,7 +170,8 @@ pub async fn payload_bytes_are_kept_exactly(log: Arc<dyn TxLog>) {
 /// Far larger than a page of any database.
 pub async fn a_large_payload_is_kept(log: Arc<dyn TxLog>) {
     let mut new = samples::transaction(log.now(), 2);
-    let large: Bytes = (0..3_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into();
+    let large: Bytes =
+        (0..3_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into();
     new.branches[0].payload.value = large.clone();
     begin_new(&*log, &new).await;
     assert!(loaded(&*log, new.gid).await.branches[0].payload.value == large);

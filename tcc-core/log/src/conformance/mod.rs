@@ -7,8 +7,6 @@
 //! tcc_log::conformance_tests!(async || tcc_log::conformance::Made { log, keep });
 //! ```
 
-#![allow(clippy::missing_panics_doc, reason = "panicking is how a case fails")]
-
 use std::{any::Any, sync::Arc};
 
 use crate::{Begun, NewTransaction, TxLog, TxRecord};

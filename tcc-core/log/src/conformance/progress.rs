@@ -67,10 +67,13 @@ pub async fn parked_progress_reads_back(log: Arc<dyn TxLog>) {
     let gid = cancelling(&*log).await;
     let kinds = [StuckKind::Unreachable, StuckKind::UnknownParticipant, StuckKind::NoReservation, StuckKind::OtherOutcome];
     for (attempts, kind) in (1..).zip(kinds) {
-        let stuck = Stuck { kind, since: samples::past(log.now()), detail: "Verbindung verweigert – 接続拒否".to_owned() };
+        let stuck =
+            Stuck { kind, since: samples::past(log.now()), detail: "Verbindung verweigert – 接続拒否".to_owned() };
         let progress = BranchProgress { settled: None, attempts, stuck: Some(stuck) };
         let next_attempt_at = samples::future(log.now());
-        log.park(Park { gid, next_attempt_at, branches: vec![(samples::branch_id("b1"), progress.clone())] }).await.expect("park");
+        log.park(Park { gid, next_attempt_at, branches: vec![(samples::branch_id("b1"), progress.clone())] })
+            .await
+            .expect("park");
         let stored = loaded(&*log, gid).await;
         assert_eq!(stored.next_attempt_at, next_attempt_at);
         assert_eq!(stored.branches[0].progress, BranchProgress::default());

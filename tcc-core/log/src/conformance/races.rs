@@ -100,11 +100,8 @@ pub async fn of_many_decisions_one_stands_for_all(log: Arc<dyn TxLog>) {
         }
         let answers = callers.join_all().await;
         let stored = loaded(&*log, new.gid).await;
-        let stands = Decided::Stands {
-            status: stored.status,
-            decided_at: stored.decided_at.expect("decided"),
-            cause: stored.cause,
-        };
+        let stands =
+            Decided::Stands { status: stored.status, decided_at: stored.decided_at.expect("decided"), cause: stored.cause };
         assert!(answers.iter().all(|answer| *answer == stands), "{answers:?}");
         assert_ne!(stored.status, TxStatus::Trying);
     }
@@ -150,7 +147,8 @@ pub async fn many_enlists_are_each_counted_once(log: Arc<dyn TxLog>) {
     for caller in 0..CALLERS {
         let log = Arc::clone(&log);
         // Two callers for each id.
-        callers.spawn(async move { log.enlist(new.gid, samples::branch(&format!("b{}", caller / 2)), 64).await.expect("enlist") });
+        callers
+            .spawn(async move { log.enlist(new.gid, samples::branch(&format!("b{}", caller / 2)), 64).await.expect("enlist") });
     }
     let (mut counts, mut existing) = (HashSet::new(), 0);
     for enlisted in callers.join_all().await {

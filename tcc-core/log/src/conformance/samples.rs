@@ -68,7 +68,8 @@ pub fn participant(text: &str) -> ParticipantName {
 /// A branch with a payload of its own.
 #[must_use]
 pub fn branch(text: &str) -> NewBranch {
-    let payload = Payload { type_url: "type.googleapis.com/sample.v1.Reserve".to_owned(), value: Bytes::from(format!("of {text}")) };
+    let payload =
+        Payload { type_url: "type.googleapis.com/sample.v1.Reserve".to_owned(), value: Bytes::from(format!("of {text}")) };
     NewBranch { branch: branch_id(text), participant: participant("inventory"), payload }
 }
 

@@ -1,10 +1,11 @@
 //! Opening: the lock, the schema, whose log it is, then the connections.
 
+use std::time::Duration;
+
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool, query, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::time::Duration;
 
 use super::{
     fault::nothing_done,
@@ -39,6 +40,8 @@ pub(super) async fn open(options: &SqliteLogOptions) -> Result<Opened, Error> {
     let migrated = tcc_migrations::log::sqlite().run(&mut connection).await;
     migrated.map_err(|error| Error::Unusable(format!("{}: the migrations failed: {error}", path.display())))?;
     identify(&mut connection, options).await?;
+    // A file that has gone away meanwhile must not come back as an empty one.
+    let connect = connect.create_if_missing(false);
     // A reader that wrote would escape the writer's batches.
     let reads = SqlitePoolOptions::new()
         .max_connections(options.read_connections_max)
@@ -54,14 +57,38 @@ async fn identify(connection: &mut SqliteConnection, options: &SqliteLogOptions)
         .execute(&mut *connection)
         .await
         .map_err(|error| nothing_done(&error))?;
-    let stored: String = query_scalar("SELECT name FROM tcc_log_identity")
-        .fetch_one(connection)
-        .await
-        .map_err(|error| nothing_done(&error))?;
+    let stored: String =
+        query_scalar("SELECT name FROM tcc_log_identity").fetch_one(connection).await.map_err(|error| nothing_done(&error))?;
     if stored == options.name.as_str() {
         Ok(())
     } else {
         let asked = &options.name;
         Err(Error::Unusable(format!("name: this database is the transaction log `{stored}`, not `{asked}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pragma(connection: &mut SqliteConnection, text: &'static str) -> String {
+        let row = query(text).fetch_one(connection).await.unwrap();
+        sqlx::Row::try_get::<i64, _>(&row, 0).map_or_else(|_| sqlx::Row::get(&row, 0), |number| number.to_string())
+    }
+
+    #[tokio::test]
+    async fn every_connection_of_the_writer_syncs_each_commit_and_readers_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = format!("sqlite:{}", folder.path().join("log.db").display());
+        let mut opened = open(&SqliteLogOptions { database_url, ..SqliteLogOptions::default() }).await.unwrap();
+        let mut again = opened.connect.connect().await.unwrap();
+        for connection in [&mut opened.connection, &mut again] {
+            assert_eq!(pragma(connection, "PRAGMA journal_mode").await, "wal");
+            assert_eq!(pragma(connection, "PRAGMA synchronous").await, "2", "2 is FULL");
+            assert_eq!(pragma(connection, "PRAGMA wal_autocheckpoint").await, "4000");
+        }
+        let mut reader = opened.reads.acquire().await.unwrap();
+        let refused = query("DELETE FROM tcc_log_branches").execute(&mut *reader).await.unwrap_err();
+        assert!(refused.to_string().contains("readonly"), "{refused}");
     }
 }

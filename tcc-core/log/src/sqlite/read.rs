@@ -12,11 +12,8 @@ use super::{
 };
 use crate::{AuditRecord, Error, ListFilter, NewAudit, StuckBranch, TxRecord};
 
-pub(super) const BRANCH_KEYS: ManyRows = ManyRows {
-    head: "SELECT gid, branch_id FROM tcc_log_branches WHERE (gid, branch_id) IN (VALUES ",
-    width: 2,
-    tail: ")",
-};
+pub(super) const BRANCH_KEYS: ManyRows =
+    ManyRows { head: "SELECT gid, branch_id FROM tcc_log_branches WHERE (gid, branch_id) IN (VALUES ", width: 2, tail: ")" };
 
 pub(super) async fn statuses(
     connection: &mut SqliteConnection,

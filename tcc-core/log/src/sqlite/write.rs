@@ -118,9 +118,8 @@ impl Write {
     pub(super) fn size_bytes(&self) -> usize {
         const ROW: usize = 128;
         let branch = |branch: &NewBranch| ROW + branch.payload.size_bytes();
-        let detail = |(_, progress): &(BranchId, BranchProgress)| {
-            ROW + progress.stuck.as_ref().map_or(0, |stuck| stuck.detail.len())
-        };
+        let detail =
+            |(_, progress): &(BranchId, BranchProgress)| ROW + progress.stuck.as_ref().map_or(0, |stuck| stuck.detail.len());
         match self {
             Self::Begin(Beginning::New(ask)) => ROW + ask.question.branches.iter().map(branch).sum::<usize>(),
             Self::Enlist(ask) => branch(&ask.question.branch),

@@ -7,7 +7,8 @@ const GID: &str = "order-1";
 fn balanced() -> Ledger {
     let lines: BTreeMap<String, i64> = [("apple".to_owned(), 2)].into();
     let stock = StockRow { sku: "apple".to_owned(), initial: 10, available: 8, frozen: 0, sold: 2 };
-    let branch = |gid: &str, status| BranchRow { gid: gid.to_owned(), branch_id: "stock".to_owned(), status, reserved: lines.clone() };
+    let branch =
+        |gid: &str, status| BranchRow { gid: gid.to_owned(), branch_id: "stock".to_owned(), status, reserved: lines.clone() };
     let locked = |gid: &str, status| BranchRow {
         gid: gid.to_owned(),
         branch_id: "coupon".to_owned(),
@@ -15,12 +16,8 @@ fn balanced() -> Ledger {
         reserved: "c-1".to_owned(),
     };
     let own = |gid: &str, status| BranchRow { gid: gid.to_owned(), branch_id: "order".to_owned(), status, reserved: () };
-    let order = |gid: &str, status| OrderRow {
-        order_id: gid.to_owned(),
-        status,
-        lines: lines.clone(),
-        coupon_id: "c-1".to_owned(),
-    };
+    let order =
+        |gid: &str, status| OrderRow { order_id: gid.to_owned(), status, lines: lines.clone(), coupon_id: "c-1".to_owned() };
     Ledger {
         stock: vec![stock],
         stock_branches: vec![branch(GID, RowStatus::Confirmed), branch("order-2", RowStatus::Cancelled)],
@@ -28,11 +25,8 @@ fn balanced() -> Ledger {
         coupon_branches: vec![locked(GID, RowStatus::Confirmed), locked("order-2", RowStatus::Refused)],
         order_branches: vec![own(GID, RowStatus::Confirmed), own("order-2", RowStatus::Cancelled)],
         orders: vec![order("order-2", OrderStatus::Cancelled), order(GID, OrderStatus::Confirmed)],
-        transactions: [
-            (GID.to_owned(), TransactionStatus::Confirmed),
-            ("order-2".to_owned(), TransactionStatus::Cancelled),
-        ]
-        .into(),
+        transactions: [(GID.to_owned(), TransactionStatus::Confirmed), ("order-2".to_owned(), TransactionStatus::Cancelled)]
+            .into(),
     }
 }
 

@@ -18,11 +18,8 @@ use crate::{
 pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions INDEXED BY tcc_log_transactions_due \
                               WHERE finished_at IS NULL AND next_attempt_at <= ? ORDER BY next_attempt_at, gid LIMIT ?";
 
-pub(super) const LEASE: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions SET next_attempt_at = ? WHERE gid IN (VALUES ",
-    width: 1,
-    tail: ")",
-};
+pub(super) const LEASE: ManyRows =
+    ManyRows { head: "UPDATE tcc_log_transactions SET next_attempt_at = ? WHERE gid IN (VALUES ", width: 1, tail: ")" };
 
 /// Status 1 is trying; ways of deciding 2 and 3 are on request: holds.
 pub(super) const RELEASE: &str = "UPDATE tcc_log_transactions INDEXED BY tcc_log_transactions_due \

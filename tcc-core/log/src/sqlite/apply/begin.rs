@@ -54,7 +54,8 @@ pub(super) async fn apply(
         match beginning {
             Beginning::New(ask) if won => ask.answer(Begun::Inserted { created_at: now }),
             Beginning::New(ask) => {
-                let record = standing.of(ask.question.gid, ask.question.key.as_ref().map(|key| (&ask.question.initiator, key)))?;
+                let record =
+                    standing.of(ask.question.gid, ask.question.key.as_ref().map(|key| (&ask.question.initiator, key)))?;
                 ask.answer(Begun::Exists(Box::new(record)));
             }
             Beginning::Cancelled(ask) if won => ask.answer(cancelled_record(&ask.question, now)),
@@ -65,11 +66,7 @@ pub(super) async fn apply(
 }
 
 /// Inserts what is not there yet, in queue order; returns the gids of what was inserted.
-async fn insert(
-    connection: &mut SqliteConnection,
-    beginnings: &[Beginning],
-    now: Timestamp,
-) -> Result<HashSet<Gid>, Error> {
+async fn insert(connection: &mut SqliteConnection, beginnings: &[Beginning], now: Timestamp) -> Result<HashSet<Gid>, Error> {
     let rows = INSERT
         .fetch(connection, &[], beginnings, |values, beginning| match beginning {
             Beginning::New(ask) => put_new(values, &ask.question, now),
@@ -80,7 +77,9 @@ async fn insert(
     let mut branches: Vec<(Gid, i64, &NewBranch)> = Vec::with_capacity(2 * inserted.len());
     for beginning in beginnings.iter().filter(|beginning| inserted.contains(&beginning.gid())) {
         match beginning {
-            Beginning::New(ask) => branches.extend((0..).zip(&ask.question.branches).map(|(seq, branch)| (ask.question.gid, seq, branch))),
+            Beginning::New(ask) => {
+                branches.extend((0..).zip(&ask.question.branches).map(|(seq, branch)| (ask.question.gid, seq, branch)))
+            }
             Beginning::Cancelled(_) => {}
         }
     }

@@ -4,6 +4,8 @@ mod alone;
 mod begin;
 mod decide;
 mod enlist;
+#[cfg(test)]
+mod equivalence;
 mod progress;
 #[cfg(test)]
 mod tests;

@@ -16,11 +16,12 @@ use crate::{
     },
 };
 
+/// The plus sign keeps the planner from taking its term for a reason to walk through all that is unfinished.
 pub(super) const PARK: ManyRows = ManyRows {
     head: "UPDATE tcc_log_transactions AS t \
            SET next_attempt_at = v.column2, has_stuck = max(t.has_stuck, v.column3) FROM (VALUES ",
     width: 3,
-    tail: ") AS v WHERE t.gid = v.column1 AND t.finished_at IS NULL RETURNING gid",
+    tail: ") AS v WHERE t.gid = v.column1 AND +t.finished_at IS NULL RETURNING gid",
 };
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
@@ -87,11 +88,7 @@ fn detail(stuck: &Stuck) -> &str {
     &stuck.detail[..stuck.detail.floor_char_boundary(Stuck::DETAIL_LENGTH_MAX)]
 }
 
-pub(super) async fn finish(
-    connection: &mut SqliteConnection,
-    asks: &mut [Ask<Gid, ()>],
-    now: Timestamp,
-) -> Result<(), Error> {
+pub(super) async fn finish(connection: &mut SqliteConnection, asks: &mut [Ask<Gid, ()>], now: Timestamp) -> Result<(), Error> {
     if asks.is_empty() {
         return Ok(());
     }

@@ -1,0 +1,24 @@
+//! The gateway. Everything is in the library; this reads its configuration and runs it.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tcc_gateway::{Config, ENV_PREFIX, run};
+use tcc_service::{config, shutdown, telemetry};
+
+/// Takes orders, and coordinates their global transactions.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    /// A TOML file; the environment (`TCC_GATEWAY__LISTEN=...`) overrides it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let config: Config = config::load(args.config.as_deref(), ENV_PREFIX)?;
+    telemetry::init(&config.telemetry, "gateway");
+    run(config, |address| tracing::info!(%address, "listening"), shutdown::on_signal()).await
+}

@@ -1,0 +1,91 @@
+//! The whole server: opens, wires, serves, and ends in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use sqlx::Sqlite;
+use tcc_coordinator::{
+    Coordinator, Registry,
+    service::{admin_server, coordinator_server},
+};
+use tcc_log::{SqliteLog, TxLog};
+use tcc_participant::{Engine, Store};
+use tcc_proto::order::v1::order_service_server::OrderServiceServer;
+use tcc_service::Server;
+use tcc_types::{Invalid, ParticipantName, SystemClock, SystemEntropy};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders, OrdersConfig};
+
+/// Runs the server: checks the configuration, listens, opens the log and the orders, takes up what is unfinished, tells `ready`
+/// where it listens, and serves until `shutdown`.
+///
+/// At the end health says NOT_SERVING and nothing is begun any more; calls and transactions under way have `drain_ms`; what has
+/// not ended then is handed to the next start's recovery. Everything accepted is durable when this returns.
+///
+/// # Errors
+/// Settings are wrong (each is named), the address cannot be listened on, the log is another gateway's, or a database does not
+/// open.
+pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let registry = checked(&config)?;
+    // Listening first: an address that is taken costs nothing yet. Clients that come early wait.
+    let server = Server::bind(config.listen).await?;
+    let log = SqliteLog::open(config.log, Arc::new(SystemClock)).await.map_err(|error| anyhow!("log: {error}"))?;
+    let engine = open_orders::<Sqlite>(&config.orders).await?;
+    let registry = registry.with(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
+    let log: Arc<dyn TxLog> = Arc::new(log);
+    let coordinator = Coordinator::start(log, registry, config.coordinator, Arc::new(SystemEntropy)).await?;
+
+    let orders = Orders::new(coordinator.clone(), Sqlite::books(engine.store().clone()));
+    let server = server
+        .add_service(OrderServiceServer::new(OrderApi::new(orders)))
+        .add_service(coordinator_server(coordinator.clone()))
+        .add_service(admin_server(coordinator.clone()));
+    ready(server.local_addr());
+
+    let drain = Duration::from_millis(config.drain_ms);
+    let served = serve_and_drain(server, &coordinator, shutdown, drain).await;
+    engine.close().await;
+    served
+}
+
+/// Serves until the token; then calls and transactions end side by side, since the ones wait for the others.
+async fn serve_and_drain(
+    server: Server,
+    coordinator: &Coordinator,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    // A server that fails by itself ends the transactions in the same order.
+    let stopping = shutdown.child_token();
+    let serving = async {
+        let served = server.serve(stopping.clone(), drain).await;
+        stopping.cancel();
+        served
+    };
+    let draining = async {
+        stopping.cancelled().await;
+        tracing::info!(drain_ms = drain.as_millis(), "stopping");
+        coordinator.shutdown(drain).await;
+    };
+    let (served, ()) = tokio::join!(serving, draining);
+    tracing::info!("stopped");
+    Ok(served?)
+}
+
+/// The participants, once every setting has been found sound.
+fn checked(config: &Config) -> anyhow::Result<Registry> {
+    match (config.validate(), config.endpoints()) {
+        (Ok(()), Ok(registry)) => Ok(registry),
+        (settings, endpoints) => {
+            let bad = settings.err().into_iter().chain(endpoints.err()).flatten();
+            Err(anyhow!("configuration: {}", bad.map(|bad: Invalid| bad.to_string()).collect::<Vec<_>>().join("; ")))
+        }
+    }
+}
+
+async fn open_orders<D: OrderDatabase>(config: &OrdersConfig) -> anyhow::Result<Engine<OrderBranch<D>>> {
+    let store = Store::<D>::open(&config.database_url, &config.participant).await.map_err(|error| anyhow!("orders: {error}"))?;
+    D::migrator().run(store.write_pool()).await.context("cannot migrate the orders database")?;
+    Ok(Engine::new(OrderBranch::<D>::new(), store))
+}
