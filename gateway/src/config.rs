@@ -65,10 +65,7 @@ impl Default for Config {
 
 impl Default for OrdersConfig {
     fn default() -> Self {
-        Self {
-            database_url: "sqlite://data/orders.db".to_owned(),
-            participant: tcc_participant::Options::default(),
-        }
+        Self { database_url: "sqlite://data/orders.db".to_owned(), participant: tcc_participant::Options::default() }
     }
 }
 

@@ -121,7 +121,10 @@ mod tests {
         let status = Error::from(tcc_coordinator::Error::KeyReused { gid }).status();
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((status.code(), info.reason.as_str(), info.domain.as_str()), (Code::AlreadyExists, "ORDER_KEY_REUSED", DOMAIN));
+        assert_eq!(
+            (status.code(), info.reason.as_str(), info.domain.as_str()),
+            (Code::AlreadyExists, "ORDER_KEY_REUSED", DOMAIN)
+        );
         let resource = details.resource_info().unwrap();
         assert_eq!((resource.resource_type.as_str(), resource.resource_name.clone()), ("order", gid.to_string()));
     }

@@ -146,11 +146,8 @@ fn status_of(transaction: &TxView, undecided: OrderStatus) -> OrderStatus {
 }
 
 fn refused(cause: &CancelCause) -> Refused {
-    let by_coordinator = |code: &str, message: String| Refused {
-        participant: "coordinator".to_owned(),
-        code: code.to_owned(),
-        message,
-    };
+    let by_coordinator =
+        |code: &str, message: String| Refused { participant: "coordinator".to_owned(), code: code.to_owned(), message };
     match cause {
         CancelCause::Refused { participant, refusal, .. } => {
             Refused { participant: participant.to_string(), code: refusal.code.clone(), message: refusal.message.clone() }

@@ -27,8 +27,7 @@ pub const COUPON: &str = "coupon";
 pub fn plan(placed: &Placed) -> Result<Vec<NewBranch>, Invalid> {
     let stock_line = |line: &crate::Line| StockLine { sku: line.sku.clone(), quantity: line.quantity };
     let stock = ReserveStock { lines: placed.lines().iter().map(stock_line).collect() };
-    let mut branches =
-        vec![branch(ORDER, ORDER, &place_order(placed))?, branch(STOCK_BRANCH, INVENTORY, &stock)?];
+    let mut branches = vec![branch(ORDER, ORDER, &place_order(placed))?, branch(STOCK_BRANCH, INVENTORY, &stock)?];
     if let Some(coupon_id) = placed.coupon_id() {
         let lock = LockCoupon { coupon_id: coupon_id.to_owned(), user_id: placed.user_id().to_owned() };
         branches.push(branch(COUPON, COUPON, &lock)?);

@@ -58,7 +58,8 @@ pub(crate) fn new_order(
             Err(bad) => (None, vec![bad]),
         },
     };
-    let placed = Placed::new(wire::draft(request, initiator)).map_err(|fields| bad.extend(fields.into_iter().map(metadata_field)));
+    let placed =
+        Placed::new(wire::draft(request, initiator)).map_err(|fields| bad.extend(fields.into_iter().map(metadata_field)));
     match placed {
         Ok(placed) if bad.is_empty() => Ok((placed, pay_by)),
         _ => {
@@ -94,8 +95,8 @@ pub(crate) fn list_page(request: ListOrdersRequest) -> Result<ListPage, Vec<Inva
     let named = user_id.as_ref().map_or(Ok(()), |user_id| check_name("user_id", user_id));
     let size = page::size(page_size, PAGE_SIZE, PAGE_SIZE_MAX);
     let foreign = |_| Invalid::new("page_token", "is not a next_page_token of this list with the same filter");
-    let before = page::decode(&filter, &page_token)
-        .and_then(|last| last.map(|last| last.parse::<Gid>().map_err(foreign)).transpose());
+    let before =
+        page::decode(&filter, &page_token).and_then(|last| last.map(|last| last.parse::<Gid>().map_err(foreign)).transpose());
     match (named, size, before) {
         (Ok(()), Ok(size), Ok(before)) => Ok(ListPage { user_id, before, size, filter }),
         (named, size, before) => Err(named.err().into_iter().chain(size.err()).chain(before.err()).collect()),

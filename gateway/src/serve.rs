@@ -8,14 +8,14 @@ use tcc_coordinator::{
     Coordinator, Registry,
     service::{admin_server, coordinator_server},
 };
-use tcc_log::{SqliteLog, TxLog};
+use tcc_log::SqliteLog;
 use tcc_participant::{Engine, Store};
 use tcc_proto::order::v1::order_service_server::OrderServiceServer;
 use tcc_service::Server;
 use tcc_types::{Invalid, ParticipantName, SystemClock, SystemEntropy};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders, OrdersConfig};
+use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders};
 
 /// Runs the server: checks the configuration, listens, opens the log and the orders, takes up what is unfinished, tells `ready`
 /// where it listens, and serves until `shutdown`.
@@ -28,23 +28,34 @@ use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orde
 /// open.
 pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
     let registry = checked(&config)?;
+    serve::<Sqlite>(config, registry, ready, shutdown).await
+}
+
+async fn serve<D: OrderDatabase>(
+    config: Config,
+    registry: Registry,
+    ready: impl FnOnce(SocketAddr) + Send,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     // Listening first: an address that is taken costs nothing yet. Clients that come early wait.
     let server = Server::bind(config.listen).await?;
     let log = SqliteLog::open(config.log, Arc::new(SystemClock)).await.map_err(|error| anyhow!("log: {error}"))?;
-    let engine = open_orders::<Sqlite>(&config.orders).await?;
+    let store = Store::<D>::open(&config.orders.database_url, &config.orders.participant).await;
+    let store = store.map_err(|error| anyhow!("orders: {error}"))?;
+    D::migrator().run(store.write_pool()).await.context("orders: cannot migrate the database")?;
+    let engine = Engine::new(OrderBranch::<D>::new(), store.clone());
     let registry = registry.with(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
-    let log: Arc<dyn TxLog> = Arc::new(log);
-    let coordinator = Coordinator::start(log, registry, config.coordinator, Arc::new(SystemEntropy)).await?;
+    let entropy = Arc::new(SystemEntropy);
+    let coordinator = Coordinator::start(Arc::new(log), registry, config.coordinator, entropy).await?;
 
-    let orders = Orders::new(coordinator.clone(), Sqlite::books(engine.store().clone()));
+    let orders = Orders::new(coordinator.clone(), D::books(store));
     let server = server
         .add_service(OrderServiceServer::new(OrderApi::new(orders)))
         .add_service(coordinator_server(coordinator.clone()))
         .add_service(admin_server(coordinator.clone()));
     ready(server.local_addr());
 
-    let drain = Duration::from_millis(config.drain_ms);
-    let served = serve_and_drain(server, &coordinator, shutdown, drain).await;
+    let served = serve_and_drain(server, &coordinator, shutdown, Duration::from_millis(config.drain_ms)).await;
     engine.close().await;
     served
 }
@@ -82,10 +93,4 @@ fn checked(config: &Config) -> anyhow::Result<Registry> {
             Err(anyhow!("configuration: {}", bad.map(|bad: Invalid| bad.to_string()).collect::<Vec<_>>().join("; ")))
         }
     }
-}
-
-async fn open_orders<D: OrderDatabase>(config: &OrdersConfig) -> anyhow::Result<Engine<OrderBranch<D>>> {
-    let store = Store::<D>::open(&config.database_url, &config.participant).await.map_err(|error| anyhow!("orders: {error}"))?;
-    D::migrator().run(store.write_pool()).await.context("cannot migrate the orders database")?;
-    Ok(Engine::new(OrderBranch::<D>::new(), store))
 }

@@ -77,12 +77,7 @@ impl OrderBooks for SqliteOrderBooks {
         read.bind(initiator.as_str()).bind(key.as_str()).fetch_optional(self.store.read_pool()).await
     }
 
-    async fn list(
-        &self,
-        user_id: Option<&str>,
-        before: Option<Gid>,
-        limit: u32,
-    ) -> Result<Vec<OrderRow>, sqlx::Error> {
+    async fn list(&self, user_id: Option<&str>, before: Option<Gid>, limit: u32) -> Result<Vec<OrderRow>, sqlx::Error> {
         let mut text = QueryBuilder::<Sqlite>::new(select!("WHERE TRUE"));
         if let Some(user_id) = user_id {
             text.push(" AND user_id = ").push_bind(user_id);
@@ -112,7 +107,8 @@ impl OrderBooks for SqliteOrderBooks {
 impl<'r> FromRow<'r, SqliteRow> for OrderRow {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
         let corrupt = |what: String| sqlx::Error::Decode(what.into());
-        let id: Gid = row.try_get::<&str, _>("order_id")?.parse().map_err(|bad: tcc_types::Invalid| corrupt(bad.to_string()))?;
+        let id: Gid =
+            row.try_get::<&str, _>("order_id")?.parse().map_err(|bad: tcc_types::Invalid| corrupt(bad.to_string()))?;
         let lines: Vec<(String, i64)> =
             serde_json::from_str(row.try_get("lines")?).map_err(|bad| corrupt(format!("order {id}: lines: {bad}")))?;
         let draft = Draft {

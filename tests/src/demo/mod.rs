@@ -66,23 +66,22 @@ pub struct DemoArgs {
 
 /// Runs it and prints the verdict.
 pub async fn run(args: DemoArgs) -> ExitCode {
-    let broken = match attempt(args).await {
-        Ok(broken) => broken,
-        Err(error) => {
-            println!("error: {error:#}");
-            println!("verdict: none, the demo did not come to its end");
-            return ExitCode::from(2);
-        }
+    let (text, code) = match attempt(args).await {
+        Ok(broken) => verdict(&broken),
+        Err(error) => (format!("error: {error:#}\nverdict: none, the demo did not come to its end"), 2),
     };
+    println!("{text}");
+    ExitCode::from(code)
+}
+
+/// What is printed last, and the exit code.
+fn verdict(broken: &[String]) -> (String, u8) {
     if broken.is_empty() {
-        println!("verdict: books balance");
-        return ExitCode::SUCCESS;
+        return ("verdict: books balance".to_owned(), 0);
     }
-    for rule in broken.iter().take(PRINTED_MAX) {
-        println!("broken: {rule}");
-    }
-    println!("verdict: {} rules broken", broken.len());
-    ExitCode::FAILURE
+    let mut text: String = broken.iter().take(PRINTED_MAX).map(|rule| format!("broken: {rule}\n")).collect();
+    text.push_str(&format!("verdict: {} rules broken", broken.len()));
+    (text, 1)
 }
 
 async fn attempt(args: DemoArgs) -> anyhow::Result<Vec<String>> {
@@ -236,4 +235,19 @@ fn forgotten(placed: &[Placed], ledger: &Ledger) -> Vec<String> {
         broken.push(format!("order {order_id} ({status:?}) is one that nobody was told of"));
     }
     broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_rules_are_told_and_fail_the_process() {
+        assert_eq!(verdict(&[]), ("verdict: books balance".to_owned(), 0));
+        let (text, code) = verdict(&["apple: 1 are still frozen".to_owned(), "x".to_owned()]);
+        assert_eq!(text, "broken: apple: 1 are still frozen\nbroken: x\nverdict: 2 rules broken");
+        assert_eq!(code, 1);
+        let many = vec![String::new(); 1_000];
+        assert_eq!(verdict(&many).0.lines().last(), Some("verdict: 1000 rules broken"));
+    }
 }

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{self, ChildStdout, Command},
+    process::{self, ChildStdin, ChildStdout, Command},
     sync::mpsc,
     task::JoinSet,
     time::timeout,
@@ -72,6 +72,8 @@ pub struct Child {
     log_file: PathBuf,
     address: SocketAddr,
     parked: Option<String>,
+    // Held here: tokio would close it before the first wait for the end, and so bring the end about.
+    _stdin: ChildStdin,
     _reader: JoinSet<()>,
 }
 
@@ -94,6 +96,7 @@ impl Child {
             .spawn()
             .with_context(|| format!("cannot start {}", launch.binary.display()))?;
         let stdout = process.stdout.take().context("the child has no standard output")?;
+        let stdin = process.stdin.take().context("the child has no standard input")?;
         let (tell, events) = mpsc::channel(EVENTS_MAX);
         let mut reader = JoinSet::new();
         reader.spawn(read_events(stdout, tell));
@@ -106,6 +109,7 @@ impl Child {
             log_file: launch.log_file,
             address: unknown,
             parked: None,
+            _stdin: stdin,
             _reader: reader,
         };
         child.await_ready().await?;

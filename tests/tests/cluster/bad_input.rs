@@ -269,7 +269,12 @@ async fn every_other_bad_request_to_the_coordinator_is_refused_by_field() -> any
     let enlist = |gid: &str, branch| EnlistRequest { gid: gid.to_owned(), branch };
     verdicts.invalid("enlist nothing", coordinator.enlist(enlist(&mint(), None)).await, "branch");
     verdicts.invalid("enlist nowhere", coordinator.enlist(enlist("", stock())).await, "gid");
-    verdicts.check("enlist in the unknown", coordinator.enlist(enlist(&mint(), stock())).await, Code::NotFound, "transaction");
+    verdicts.check(
+        "enlist in the unknown",
+        coordinator.enlist(enlist(&mint(), stock())).await,
+        Code::NotFound,
+        "tcc.v1.Transaction",
+    );
     let gid = coordinator.begin(BeginRequest::default()).await?.into_inner().transaction.unwrap().gid;
     let nobody = Some(branch("s", "nobody", reserve("apple", 1)));
     verdicts.invalid("enlist nobody", coordinator.enlist(enlist(&gid, nobody)).await, "branch.participant");
@@ -287,11 +292,11 @@ async fn every_other_bad_request_to_the_coordinator_is_refused_by_field() -> any
     }
     let gid = mint();
     let unknown = GetTransactionRequest { gid: gid.clone() };
-    verdicts.check("get the unknown", coordinator.get(unknown).await, Code::NotFound, "transaction");
+    verdicts.check("get the unknown", coordinator.get(unknown).await, Code::NotFound, "tcc.v1.Transaction");
     let unknown = WatchTransactionRequest { gid: gid.clone() };
-    verdicts.check("watch the unknown", coordinator.watch(unknown).await, Code::NotFound, "transaction");
+    verdicts.check("watch the unknown", coordinator.watch(unknown).await, Code::NotFound, "tcc.v1.Transaction");
     let unknown = ConfirmTransactionRequest { gid, wait: 0 };
-    verdicts.check("confirm the unknown", coordinator.confirm(unknown).await, Code::NotFound, "transaction");
+    verdicts.check("confirm the unknown", coordinator.confirm(unknown).await, Code::NotFound, "tcc.v1.Transaction");
 
     let list = ListTransactionsRequest::default;
     verdicts.invalid("a large page", coordinator.list(ListTransactionsRequest { page_size: 501, ..list() }).await, "page_size");
@@ -342,9 +347,9 @@ async fn every_bad_request_of_an_operator_is_refused_by_field() -> anyhow::Resul
     verdicts.invalid("no reason", admin.probe(probe(&gid, "c", warrant("x", ""))).await, "warrant.reason");
     verdicts.invalid("a long reason", admin.probe(probe(&gid, "c", warrant("x", &"y".repeat(513)))).await, "warrant.reason");
     let unknown = admin.probe(probe(&mint(), "c", ok())).await;
-    verdicts.check("an unknown transaction", unknown, Code::NotFound, "transaction");
+    verdicts.check("an unknown transaction", unknown, Code::NotFound, "tcc.v1.Transaction");
     let unknown = admin.probe(probe(&gid, "other", ok())).await;
-    verdicts.check("an unknown branch", unknown, Code::NotFound, "branch");
+    verdicts.check("an unknown branch", unknown, Code::NotFound, "tcc.v1.Branch");
     let settle = MarkSettledRequest { gid, branch_id: "c".to_owned(), warrant: ok() };
     assert_eq!(admin.mark_settled(settle).await.unwrap_err().code(), Code::FailedPrecondition);
     let large = ListStuckRequest { page_size: 501, ..ListStuckRequest::default() };

@@ -189,8 +189,12 @@ async fn a_watched_transaction_is_told_from_its_hold_to_its_end() -> anyhow::Res
     while let Some(message) = watched.message().await? {
         statuses.push(message.transaction.unwrap().status());
     }
-    assert_eq!(statuses.last(), Some(&TransactionStatus::Confirmed), "{statuses:?}");
-    assert!(!statuses.contains(&TransactionStatus::Cancelled) && statuses.len() <= 3, "{statuses:?}");
+    // A status may come again with another state of its branches, and a slow watcher may miss one; none comes after a later one.
+    statuses.dedup();
+    let all = [TransactionStatus::Trying, TransactionStatus::Confirming, TransactionStatus::Confirmed];
+    let told: Vec<_> = all.into_iter().filter(|status| statuses.contains(status)).collect();
+    assert_eq!(statuses, told);
+    assert_eq!(statuses.last(), Some(&TransactionStatus::Confirmed));
     // One that has ended already: its end, and no more.
     let mut ended = coordinator.watch(WatchTransactionRequest { gid: held.gid }).await?.into_inner();
     assert_eq!(ended.message().await?.unwrap().transaction.unwrap().status(), TransactionStatus::Confirmed);

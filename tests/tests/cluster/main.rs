@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails its test")]
 
 mod bad_input;
+mod command_line;
 mod coordinator;
 mod faults;
 mod operators;

@@ -37,7 +37,8 @@ pub(super) async fn open(options: &SqliteLogOptions) -> Result<Opened, Error> {
         .statement_cache_capacity(STATEMENTS_MAX)
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
     let mut connection = connect.connect().await.map_err(|error| nothing_done(&error))?;
-    let migrated = tcc_migrations::log::sqlite().run(&mut connection).await;
+    // Not `run`: of its future the compiler cannot tell that it may move between threads, and nobody could spawn what opens a log.
+    let migrated = tcc_migrations::log::sqlite().run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| Error::Unusable(format!("{}: the migrations failed: {error}", path.display())))?;
     identify(&mut connection, options).await?;
     // A file that has gone away meanwhile must not come back as an empty one.

@@ -1,0 +1,229 @@
+//! The order's own branch on a real SQLite file, through the SDK and the in-process endpoint.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use std::time::Duration;
+
+use prost::{Message, Name};
+use sqlx::Sqlite;
+use tcc_coordinator::Endpoint;
+use tcc_gateway::{InProcess, OrderBooks, OrderBranch, OrderDatabase, RowStatus, SqliteOrderBooks};
+use tcc_participant::{Engine, Options, Store};
+use tcc_proto::order::v1::{OrderLine, PlaceOrder};
+use tcc_types::{
+    BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, IdempotencyKey, Initiator, LogName, Payload, SettleAnswer,
+    SystemClock, SystemEntropy, Timestamp, TryAnswer, TryCall, ViolationKind,
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+struct World {
+    endpoint: InProcess<OrderBranch<Sqlite>>,
+    books: SqliteOrderBooks,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/orders.db", folder.path().display());
+        let store = Store::<Sqlite>::open(&url, &Options::default()).await.unwrap();
+        Sqlite::migrator().run(store.write_pool()).await.unwrap();
+        let books = Sqlite::books(store.clone());
+        Self { endpoint: InProcess(Engine::new(OrderBranch::new(), store)), books, _folder: folder }
+    }
+
+    async fn place(&self, key: &BranchKey, order: &PlaceOrder) -> TryAnswer {
+        self.endpoint.try_branch(try_call(key, order)).await.unwrap()
+    }
+
+    async fn confirm(&self, key: &BranchKey) -> SettleAnswer {
+        self.endpoint.confirm(ConfirmCall { key: key.clone() }).await.unwrap()
+    }
+
+    async fn cancel(&self, key: &BranchKey) -> SettleAnswer {
+        self.endpoint.cancel(CancelCall { key: key.clone(), not_after: in_a_minute() }).await.unwrap()
+    }
+
+    async fn status(&self, key: &BranchKey) -> Option<RowStatus> {
+        self.books.get(key.gid).await.unwrap().map(|row| row.status)
+    }
+
+    async fn listed(&self, user_id: Option<&str>, before: Option<Gid>, limit: u32) -> Vec<Gid> {
+        self.books.list(user_id, before, limit).await.unwrap().into_iter().map(|row| row.id).collect()
+    }
+}
+
+fn in_a_minute() -> Timestamp {
+    SystemClock.now().plus(Duration::from_secs(60))
+}
+
+fn key(branch: &str) -> BranchKey {
+    BranchKey { gid: Gid::mint(SystemClock.now(), &SystemEntropy), branch: BranchId::new(branch).unwrap() }
+}
+
+fn order(order_key: &str) -> PlaceOrder {
+    let line = |sku: &str, quantity| OrderLine { sku: sku.to_owned(), quantity };
+    PlaceOrder {
+        order_key: order_key.to_owned(),
+        initiator: "shop".to_owned(),
+        user_id: "ann".to_owned(),
+        lines: vec![line("pear", 2), line("apple", 1)],
+        coupon_id: String::new(),
+        hold: false,
+    }
+}
+
+fn try_call(key: &BranchKey, order: &PlaceOrder) -> TryCall {
+    TryCall {
+        key: key.clone(),
+        payload: Payload { type_url: PlaceOrder::type_url(), value: order.encode_to_vec().into() },
+        not_after: in_a_minute(),
+        ask_after: in_a_minute(),
+        coordinator: LogName::new("test").unwrap(),
+    }
+}
+
+fn code(answer: TryAnswer) -> String {
+    match answer {
+        TryAnswer::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_row_follows_its_branch() {
+    let world = World::new().await;
+    let (one, other) = (key("order"), key("order"));
+    for _ in 0..2 {
+        assert_eq!(world.place(&one, &order("k-1")).await, TryAnswer::Reserved(None));
+        assert_eq!(world.place(&other, &order("k-2")).await, TryAnswer::Reserved(None));
+        assert_eq!((world.status(&one).await, world.status(&other).await), (Some(RowStatus::Tried), Some(RowStatus::Tried)));
+    }
+    for _ in 0..2 {
+        assert_eq!(world.confirm(&one).await, SettleAnswer::Done);
+        assert_eq!(world.cancel(&other).await, SettleAnswer::Done);
+        let after = (world.status(&one).await, world.status(&other).await);
+        assert_eq!(after, (Some(RowStatus::Confirmed), Some(RowStatus::Cancelled)));
+    }
+    assert!(matches!(world.cancel(&one).await, SettleAnswer::Violation(bad) if bad.kind == ViolationKind::OtherOutcome));
+    assert_eq!(world.status(&one).await, Some(RowStatus::Confirmed));
+}
+
+#[tokio::test]
+async fn a_row_reads_back_as_it_was_placed() {
+    let world = World::new().await;
+    let key = key("order");
+    let with_everything = PlaceOrder { coupon_id: "c-1".to_owned(), hold: true, ..order("k:1/") };
+    world.place(&key, &with_everything).await;
+    let row = world.books.get(key.gid).await.unwrap().unwrap();
+    assert_eq!((row.id, row.status, row.held), (key.gid, RowStatus::Tried, false));
+    assert_eq!((row.placed.order_key().as_str(), row.placed.initiator().as_str()), ("k:1/", "shop"));
+    assert_eq!((row.placed.user_id(), row.placed.coupon_id(), row.placed.hold()), ("ann", Some("c-1"), true));
+    let lines: Vec<_> = row.placed.lines().iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
+    assert_eq!(lines, [("apple", 1), ("pear", 2)]);
+}
+
+#[tokio::test]
+async fn a_cancelled_branch_without_a_try_leaves_no_order_and_lets_none_in() {
+    let world = World::new().await;
+    let key = key("order");
+    assert_eq!(world.cancel(&key).await, SettleAnswer::Done);
+    assert_eq!(code(world.place(&key, &order("k-1")).await), "SUSPENDED");
+    assert_eq!(world.status(&key).await, None);
+}
+
+#[tokio::test]
+async fn what_is_no_order_is_refused_for_good() {
+    let world = World::new().await;
+    let malformed = PlaceOrder { lines: Vec::new(), ..order("k-1") };
+    assert_eq!(code(world.place(&key("order"), &malformed).await), "BAD_REQUEST");
+    // One transaction, one order: a second branch of it with another id gets nowhere.
+    let first = key("order");
+    world.place(&first, &order("k-1")).await;
+    let second = BranchKey { branch: BranchId::new("order-2").unwrap(), ..first.clone() };
+    assert_eq!(code(world.place(&second, &order("k-2")).await), "BAD_REQUEST");
+    assert_eq!(world.confirm(&first).await, SettleAnswer::Done);
+}
+
+#[tokio::test]
+async fn orders_are_listed_newest_first_from_any_point() {
+    let world = World::new().await;
+    let mut placed = Vec::new();
+    for number in 0..5_i64 {
+        // Ids of the same millisecond have no order among themselves.
+        let at = Timestamp::from_millis(1_790_000_000_000 + number);
+        let key = BranchKey { gid: Gid::mint(at, &SystemEntropy), branch: BranchId::new("order").unwrap() };
+        let user_id = if number % 2 == 0 { "ann" } else { "bob" }.to_owned();
+        world.place(&key, &PlaceOrder { user_id, ..order(&format!("k-{number}")) }).await;
+        placed.insert(0, key.gid);
+    }
+    assert_eq!(world.listed(None, None, 9).await, placed);
+    assert_eq!(world.listed(None, None, 2).await, placed[..2]);
+    assert_eq!(world.listed(None, Some(placed[1]), 9).await, placed[2..]);
+    assert_eq!(world.listed(Some("bob"), None, 9).await, [placed[1], placed[3]]);
+    assert_eq!(world.listed(Some("bob"), Some(placed[1]), 9).await, [placed[3]]);
+    assert!(world.listed(Some("carol"), None, 9).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_newest_order_under_a_key_is_found_for_its_initiator_only() {
+    let world = World::new().await;
+    let shop = |name: &str| Initiator::new(name).unwrap();
+    let order_key = IdempotencyKey::new("k-1").unwrap();
+    let (old, new) = (
+        BranchKey { gid: Gid::mint(Timestamp::from_millis(1_790_000_000_000), &SystemEntropy), ..key("order") },
+        BranchKey { gid: Gid::mint(Timestamp::from_millis(1_790_000_000_001), &SystemEntropy), ..key("order") },
+    );
+    world.place(&old, &order("k-1")).await;
+    world.place(&new, &order("k-1")).await;
+    let found = world.books.find_by_key(&shop("shop"), &order_key).await.unwrap();
+    assert_eq!(found.map(|row| row.id), Some(new.gid));
+    assert_eq!(world.books.find_by_key(&shop("another"), &order_key).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_a_hold_that_is_tried_is_marked_held() {
+    let world = World::new().await;
+    let (hold, plain, settled) = (key("order"), key("order"), key("order"));
+    world.place(&hold, &PlaceOrder { hold: true, ..order("k-1") }).await;
+    world.place(&plain, &order("k-2")).await;
+    world.place(&settled, &PlaceOrder { hold: true, ..order("k-3") }).await;
+    world.cancel(&settled).await;
+    for _ in 0..2 {
+        for key in [&hold, &plain, &settled] {
+            world.books.mark_held(key.gid).await.unwrap();
+        }
+    }
+    let held = async |key: &BranchKey| world.books.get(key.gid).await.unwrap().unwrap().held;
+    assert_eq!((held(&hold).await, held(&plain).await, held(&settled).await), (true, false, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_and_cancels_in_any_order_end_in_one_outcome() {
+    let world = World::new().await;
+    let mut keys = Vec::new();
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let key = key("order");
+        for _ in 0..2 {
+            let (tries, cancels, key_of_try, key_of_cancel) =
+                (world.endpoint.0.clone(), world.endpoint.0.clone(), key.clone(), key.clone());
+            let order = order(&format!("k-{number}"));
+            calls.spawn(async move {
+                tries.try_branch(try_call(&key_of_try, &order)).await.unwrap();
+            });
+            calls.spawn(async move {
+                cancels.cancel(CancelCall { key: key_of_cancel, not_after: in_a_minute() }).await.unwrap();
+            });
+        }
+        keys.push(key);
+    }
+    while let Some(done) = calls.join_next().await {
+        done.unwrap();
+    }
+    for key in &keys {
+        assert!(matches!(world.status(key).await, None | Some(RowStatus::Cancelled)), "{key}");
+    }
+    assert_eq!(world.endpoint.0.store().count_tried().await.unwrap(), 0);
+}
