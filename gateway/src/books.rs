@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tcc_types::{Gid, IdempotencyKey, Initiator};
+use tcc_types::Gid;
 
 use crate::OrderRow;
 
@@ -13,16 +13,6 @@ pub trait OrderBooks: Send + Sync + 'static {
     /// # Errors
     /// The database's; can be retried.
     fn get(&self, id: Gid) -> impl Future<Output = Result<Option<OrderRow>, sqlx::Error>> + Send;
-
-    /// Reads the newest order that was placed under a key.
-    ///
-    /// # Errors
-    /// The database's; can be retried.
-    fn find_by_key(
-        &self,
-        initiator: &Initiator,
-        key: &IdempotencyKey,
-    ) -> impl Future<Output = Result<Option<OrderRow>, sqlx::Error>> + Send;
 
     /// Reads up to `limit` orders by descending id, those before `before` and of `user_id` if given.
     ///

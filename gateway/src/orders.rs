@@ -67,15 +67,8 @@ impl<B: OrderBooks> Orders<B> {
             decide_by: pay_by,
             wait: Wait::Decision,
         };
-        let order = match self.coordinator.submit(submit).await.map_err(Error::from) {
-            Ok(view) => {
-                let discount_minor = discount_minor(&view);
-                Order { discount_minor, ..Order::of_transaction(placed, &view) }
-            }
-            // The repetition of a request whose pay_by has passed meanwhile is still a repetition.
-            Err(Error::Invalid(bad)) if bad.iter().all(|bad| bad.field == "pay_by") => self.placed_before(placed, bad).await?,
-            Err(error) => return Err(error),
-        };
+        let view = self.coordinator.submit(submit).await?;
+        let order = Order { discount_minor: discount_minor(&view), ..Order::of_transaction(placed, &view) };
         Span::current().record("order_id", field::display(order.id));
         if let Some((resource, name)) = order.unknown_resource() {
             return Err(Error::NotFound { resource, name });
@@ -143,15 +136,6 @@ impl<B: OrderBooks> Orders<B> {
             Order::of_row(row, view.as_ref())
         });
         Ok(orders.collect())
-    }
-
-    /// The order that was placed under the key of a request that can no longer be begun.
-    async fn placed_before(&self, placed: Placed, bad: Vec<tcc_types::Invalid>) -> Result<Order, Error> {
-        match self.books.find_by_key(placed.initiator(), placed.order_key()).await? {
-            Some(row) if row.placed == placed => self.read(row).await,
-            Some(row) => Err(Error::KeyReused { id: row.id }),
-            None => Err(Error::Invalid(bad)),
-        }
     }
 
     /// A row with what its transaction adds. A confirmed row says everything itself.

@@ -2,7 +2,7 @@
 
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, migrate::Migrator, sqlite::SqliteRow};
 use tcc_participant::Store;
-use tcc_types::{Decision, Gid, IdempotencyKey, Initiator};
+use tcc_types::{Decision, Gid};
 
 use crate::{Draft, Line, OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
 
@@ -70,11 +70,6 @@ impl OrderBooks for SqliteOrderBooks {
     async fn get(&self, id: Gid) -> Result<Option<OrderRow>, sqlx::Error> {
         let read = sqlx::query_as(select!("WHERE order_id = ?1")).bind(id.to_string());
         read.fetch_optional(self.store.read_pool()).await
-    }
-
-    async fn find_by_key(&self, initiator: &Initiator, key: &IdempotencyKey) -> Result<Option<OrderRow>, sqlx::Error> {
-        let read = sqlx::query_as(select!("WHERE initiator = ?1 AND order_key = ?2 ORDER BY order_id DESC LIMIT 1"));
-        read.bind(initiator.as_str()).bind(key.as_str()).fetch_optional(self.store.read_pool()).await
     }
 
     async fn list(&self, user_id: Option<&str>, before: Option<Gid>, limit: u32) -> Result<Vec<OrderRow>, sqlx::Error> {

@@ -11,8 +11,8 @@ use tcc_gateway::{InProcess, OrderBooks, OrderBranch, OrderDatabase, RowStatus, 
 use tcc_participant::{Engine, Options, Store};
 use tcc_proto::order::v1::{OrderLine, PlaceOrder};
 use tcc_types::{
-    BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, IdempotencyKey, Initiator, LogName, Payload, SettleAnswer,
-    SystemClock, SystemEntropy, Timestamp, TryAnswer, TryCall, ViolationKind,
+    BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, SettleAnswer, SystemClock, SystemEntropy,
+    Timestamp, TryAnswer, TryCall, ViolationKind,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -164,22 +164,6 @@ async fn orders_are_listed_newest_first_from_any_point() {
     assert_eq!(world.listed(Some("bob"), None, 9).await, [placed[1], placed[3]]);
     assert_eq!(world.listed(Some("bob"), Some(placed[1]), 9).await, [placed[3]]);
     assert!(world.listed(Some("carol"), None, 9).await.is_empty());
-}
-
-#[tokio::test]
-async fn the_newest_order_under_a_key_is_found_for_its_initiator_only() {
-    let world = World::new().await;
-    let shop = |name: &str| Initiator::new(name).unwrap();
-    let order_key = IdempotencyKey::new("k-1").unwrap();
-    let (old, new) = (
-        BranchKey { gid: Gid::mint(Timestamp::from_millis(1_790_000_000_000), &SystemEntropy), ..key("order") },
-        BranchKey { gid: Gid::mint(Timestamp::from_millis(1_790_000_000_001), &SystemEntropy), ..key("order") },
-    );
-    world.place(&old, &order("k-1")).await;
-    world.place(&new, &order("k-1")).await;
-    let found = world.books.find_by_key(&shop("shop"), &order_key).await.unwrap();
-    assert_eq!(found.map(|row| row.id), Some(new.gid));
-    assert_eq!(world.books.find_by_key(&shop("another"), &order_key).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -45,28 +45,37 @@ enum Scenario {
     /// Branches enlisted one by one at the coordinator, then confirmed.
     Enlisted,
     /// A hold that is confirmed while inventory is down: the transaction leaves memory and waits in the log.
-    Parked,
+    ConfirmedWhileDown,
 }
 
 impl Scenario {
-    const ALL: [Self; 6] = [Self::WithCoupon, Self::Refused, Self::HoldConfirm, Self::HoldCancel, Self::Enlisted, Self::Parked];
+    const ALL: [Self; 6] =
+        [Self::WithCoupon, Self::Refused, Self::HoldConfirm, Self::HoldCancel, Self::Enlisted, Self::ConfirmedWhileDown];
 
     /// At which arrivals at the point to kill. A transaction's calls of one kind arrive one by one: at the last of them the
     /// others have been made.
     fn arrivals(self, point: &str) -> &'static [u32] {
         let is_call = ["try.", "confirm.", "cancel."].iter().any(|operation| point.starts_with(operation));
         match self {
+            // Without inventory a gateway that has forgotten the votes cannot decide: the decision has to come before the kill.
+            Self::ConfirmedWhileDown => match point {
+                failpoint::DECIDE_AFTER
+                | failpoint::CONFIRM_BEFORE
+                | failpoint::CONFIRM_AFTER
+                | failpoint::PARK_BEFORE
+                | failpoint::PARK_AFTER => &[1],
+                _ => &[],
+            },
             _ if !is_call => &[1],
             Self::WithCoupon | Self::HoldConfirm | Self::HoldCancel => &[1, 3],
             Self::Refused | Self::Enlisted => &[1, 2],
-            Self::Parked => &[1],
         }
     }
 
     /// The only outcome that the end may have: status, and the refusal's code.
     fn outcome(self) -> (OrderStatus, &'static str) {
         match self {
-            Self::WithCoupon | Self::HoldConfirm | Self::Enlisted | Self::Parked => (OrderStatus::Confirmed, ""),
+            Self::WithCoupon | Self::HoldConfirm | Self::Enlisted | Self::ConfirmedWhileDown => (OrderStatus::Confirmed, ""),
             Self::Refused => (OrderStatus::Cancelled, "OUT_OF_STOCK"),
             Self::HoldCancel => (OrderStatus::Cancelled, "CANCEL_REQUESTED"),
         }
@@ -102,7 +111,7 @@ impl Client {
         let quantity = if scenario == Scenario::Refused { 1_000_000_000 } else { 2 };
         let request = with_coupon(order(&unique("k"), &[("apple", quantity)]), &coupon);
         let request = match scenario {
-            Scenario::HoldConfirm | Scenario::HoldCancel | Scenario::Parked => held(request),
+            Scenario::HoldConfirm | Scenario::HoldCancel | Scenario::ConfirmedWhileDown => held(request),
             Scenario::WithCoupon | Scenario::Refused | Scenario::Enlisted => request,
         };
         let told = Arc::default();
@@ -122,7 +131,12 @@ impl Client {
         if self.scenario == Scenario::Enlisted {
             return self.enlist().await;
         }
-        let (placed, _) = order_with_retry(self.orders.clone(), &self.request).await?;
+        let placed = match self.told() {
+            Told::Order(held) if self.scenario == Scenario::ConfirmedWhileDown => *held,
+            Told::Nothing | Told::Order(_) | Told::Transaction(..) => {
+                order_with_retry(self.orders.clone(), &self.request).await?.0
+            }
+        };
         self.is_told(Told::Order(Box::new(placed.clone())));
         if placed.status() != OrderStatus::Held {
             return Ok(());
@@ -260,6 +274,8 @@ async fn kill_everywhere(scenario: Scenario) -> anyhow::Result<Vec<(Scenario, &'
     if let Some(settings) = config.coordinator.as_object_mut() {
         settings.insert("park_after_attempts".to_owned(), 2.into());
         settings.insert("stuck_after_attempts".to_owned(), 2.into());
+        // A hold's votes are remembered for as long as a test takes to kill inventory.
+        settings.insert("idle_driver_ms".to_owned(), 60_000.into());
     }
     let mut stage = Stage::start(config).await?;
     stage.stock("apple", 1_000_000).await?;
@@ -274,7 +290,7 @@ async fn kill_everywhere(scenario: Scenario) -> anyhow::Result<Vec<(Scenario, &'
                 if hits == 0 {
                     break;
                 }
-                println!("{:<12} {armed:<18} killed {hits}x, {told}", format!("{scenario:?}"));
+                println!("{:<18} {armed:<18} killed {hits}x, {told}", format!("{scenario:?}"));
                 reached.push((scenario, point, hits));
             }
         }
@@ -287,16 +303,16 @@ async fn kill_everywhere(scenario: Scenario) -> anyhow::Result<Vec<(Scenario, &'
 /// it was killed there; 0: the scenario does not come there.
 async fn kill_at(stage: &mut Stage, scenario: Scenario, armed: &str, times: u32) -> anyhow::Result<(u32, String)> {
     let mut client = Client::new(stage, scenario).await?;
-    if scenario == Scenario::Parked {
-        let placed = stage.place(client.request.clone()).await?;
-        anyhow::ensure!(placed.status() == OrderStatus::Held, "came back {placed:?}");
-        client.is_told(Told::Order(Box::new(placed)));
-        stage.kill(Role::Inventory).await?;
-    }
     stage.kill(Role::Gateway).await?;
     let mut hits = 0;
     while hits < times {
         stage.restart_gateway_parking_at(armed).await?;
+        if scenario == Scenario::ConfirmedWhileDown && hits == 0 {
+            let placed = stage.place(client.request.clone()).await?;
+            anyhow::ensure!(placed.status() == OrderStatus::Held, "came back {placed:?}");
+            client.is_told(Told::Order(Box::new(placed)));
+            stage.kill(Role::Inventory).await?;
+        }
         let parked = parks(stage, &client, armed).await?;
         stage.kill(Role::Gateway).await?;
         if !parked {
@@ -304,7 +320,7 @@ async fn kill_at(stage: &mut Stage, scenario: Scenario, armed: &str, times: u32)
         }
         hits += 1;
     }
-    if scenario == Scenario::Parked {
+    if scenario == Scenario::ConfirmedWhileDown {
         stage.restart(Role::Inventory).await?;
     }
     stage.restart(Role::Gateway).await?;

@@ -21,6 +21,3 @@ CREATE TABLE orders (
 
 -- For listing one user's orders.
 CREATE INDEX orders_by_user ON orders (user_id, order_id);
-
--- For a repeated request that came too late to be begun.
-CREATE INDEX orders_by_key ON orders (initiator, order_key, order_id);

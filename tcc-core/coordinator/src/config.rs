@@ -46,6 +46,8 @@ pub struct Config {
     pub stuck_after_attempts: u32,
     /// Time after the decision after which a branch that still fails is listed as stuck.
     pub stuck_after_ms: u64,
+    /// Longest delay before a stuck branch is tried again.
+    pub stuck_probe_ms: u64,
     /// How often recovery looks for transactions that are due.
     pub recovery_interval_ms: u64,
     /// Transactions that recovery takes up at once.
@@ -89,6 +91,7 @@ impl Default for Config {
             park_after_attempts: 5,
             stuck_after_attempts: 10,
             stuck_after_ms: 60_000,
+            stuck_probe_ms: 15_000,
             recovery_interval_ms: 500,
             recovery_batch_max: 256,
             recovery_in_flight_max: 1_024,
@@ -132,6 +135,9 @@ impl Config {
         require(self.retry_base_ms <= self.retry_cap_ms, "retry_cap_ms", "must not be below retry_base_ms");
         require(self.park_after_attempts > 0, "park_after_attempts", "must be at least 1");
         require(self.stuck_after_attempts > 0, "stuck_after_attempts", "must be at least 1");
+        let in_order = self.park_after_attempts <= self.stuck_after_attempts;
+        require(in_order, "stuck_after_attempts", "must not be below park_after_attempts");
+        require(self.stuck_probe_ms >= self.retry_cap_ms, "stuck_probe_ms", "must not be below retry_cap_ms");
         require(self.lease_ms > self.recovery_interval_ms, "lease_ms", "must be longer than recovery_interval_ms");
         require((1..=self.page_size_max).contains(&self.page_size), "page_size", "must be 1 to page_size_max");
         require((1..=10_000).contains(&self.page_size_max), "page_size_max", "must be 1 to 10,000");
@@ -153,6 +159,7 @@ impl Config {
             park_after_attempts: self.park_after_attempts,
             stuck_after_attempts: self.stuck_after_attempts,
             stuck_after: Duration::from_millis(self.stuck_after_ms),
+            stuck_probe: Duration::from_millis(self.stuck_probe_ms),
         }
     }
 }

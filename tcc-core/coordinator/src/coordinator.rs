@@ -1,25 +1,21 @@
 //! The handle that everything else talks to: takes requests, makes transactions durable, and waits for what stands.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tcc_log::{Begun, BranchProgress, BranchRecord, Decides, ListFilter, NewBranch, NewTransaction, TxLog, TxRecord};
-use tcc_types::{Entropy, Fingerprint, Gid, Initiator, Timestamp, TxStatus};
+use tcc_types::{Entropy, Fingerprint, Gid, IdempotencyKey, Initiator, Invalid, Timestamp, TxStatus};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{Instrument, error, info, warn};
 
 use crate::{
     Begin, Config, EnlistAnswer, Error, Page, Registry, Submit, TxView, Wait,
     admission::{Admission, Place},
-    driver::{self, Command, Origin},
+    driver::{self, Command, Order, Origin, Taken},
     failpoint, recovery,
     table::{Handle, Table},
     validate::{self, Deadlines},
@@ -36,14 +32,13 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) config: Config,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) table: Table,
+    pub(crate) table: Arc<Table>,
     pub(crate) admission: Admission,
     pub(crate) tasks: TaskTracker,
     /// Nothing is begun any more; what waits for a request leaves memory.
     pub(crate) draining: CancellationToken,
     /// Drivers hand over what they have and stop.
     pub(crate) aborting: CancellationToken,
-    pub(crate) recovered: AtomicBool,
 }
 
 impl Core {
@@ -84,11 +79,10 @@ impl Coordinator {
             registry,
             config,
             entropy,
-            table: Table::default(),
+            table: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
-            recovered: AtomicBool::new(false),
         });
         core.tasks.spawn(recovery::run(Arc::clone(&core)));
         Ok(Self(core))
@@ -112,12 +106,6 @@ impl Coordinator {
         self.0.table.len()
     }
 
-    /// Whether everything that was unfinished at the start has been taken up.
-    #[must_use]
-    pub fn has_recovered(&self) -> bool {
-        self.0.recovered.load(std::sync::atomic::Ordering::Acquire)
-    }
-
     /// Runs a whole transaction; see `tcc.v1.Coordinator.Submit`.
     ///
     /// # Errors
@@ -125,22 +113,30 @@ impl Coordinator {
     pub async fn submit(&self, request: Submit) -> Result<TxView, Error> {
         let wait = request.wait;
         let now = self.0.log.now();
-        let deadlines = validate::submit(&request, &self.0.config, &self.0.registry, now).map_err(Error::Invalid)?;
-        let decides = if request.hold { Decides::OnRequest } else { Decides::AtVotes };
-        let transaction = NewTransaction {
-            gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
-            fingerprint: validate::submit_fingerprint(&request),
-            initiator: request.initiator,
-            key: request.key,
-            try_order: request.try_order,
-            decides,
-            try_until: deadlines.try_until,
-            decide_by: deadlines.decide_by,
-            next_attempt_at: self.first_claim_at(decides, deadlines, now),
-            branches: request.branches,
+        let fingerprint = validate::submit_fingerprint(&request);
+        let begun = match validate::submit(&request, &self.0.config, &self.0.registry, now) {
+            Ok(deadlines) => {
+                let decides = if request.hold { Decides::OnRequest } else { Decides::AtVotes };
+                let transaction = NewTransaction {
+                    gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
+                    fingerprint,
+                    initiator: request.initiator,
+                    key: request.key,
+                    try_order: request.try_order,
+                    decides,
+                    try_until: deadlines.try_until,
+                    decide_by: deadlines.decide_by,
+                    next_attempt_at: self.first_claim_at(decides, deadlines, now),
+                    branches: request.branches,
+                };
+                self.begin_durably(transaction).await?
+            }
+            Err(bad) => self.begun_before(request.gid, &request.initiator, request.key.as_ref(), fingerprint, bad).await?,
         };
-        let view = self.begin_durably(transaction).await?;
-        self.wait_for(view.gid, wait).await
+        match wait {
+            Wait::Decision => self.see(begun, Command::Ask, |view| view.held || view.status.decision().is_some()).await,
+            Wait::End => self.see(begun, Command::Ask, |view| view.held || view.status.has_ended()).await,
+        }
     }
 
     /// Opens a transaction; see `tcc.v1.Coordinator.Begin`.
@@ -149,21 +145,27 @@ impl Coordinator {
     /// As [`Self::submit`].
     pub async fn begin(&self, request: Begin) -> Result<TxView, Error> {
         let now = self.0.log.now();
-        let deadlines = validate::begin(&request, &self.0.config, now).map_err(Error::Invalid)?;
-        let decides = Decides::OnRequestOpen;
-        self.begin_durably(NewTransaction {
-            gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
-            fingerprint: validate::begin_fingerprint(),
-            initiator: request.initiator,
-            key: request.key,
-            try_order: tcc_log::TryOrder::Parallel,
-            decides,
-            try_until: deadlines.try_until,
-            decide_by: deadlines.decide_by,
-            next_attempt_at: self.first_claim_at(decides, deadlines, now),
-            branches: Vec::new(),
-        })
-        .await
+        let fingerprint = validate::begin_fingerprint();
+        let begun = match validate::begin(&request, &self.0.config, now) {
+            Ok(deadlines) => {
+                let decides = Decides::OnRequestOpen;
+                let transaction = NewTransaction {
+                    gid: request.gid.unwrap_or_else(|| Gid::mint(now, self.0.entropy.as_ref())),
+                    fingerprint,
+                    initiator: request.initiator,
+                    key: request.key,
+                    try_order: tcc_log::TryOrder::Parallel,
+                    decides,
+                    try_until: deadlines.try_until,
+                    decide_by: deadlines.decide_by,
+                    next_attempt_at: self.first_claim_at(decides, deadlines, now),
+                    branches: Vec::new(),
+                };
+                self.begin_durably(transaction).await?
+            }
+            Err(bad) => self.begun_before(request.gid, &request.initiator, request.key.as_ref(), fingerprint, bad).await?,
+        };
+        Ok(begun.view())
     }
 
     /// Adds a branch and tries it; see `tcc.v1.Coordinator.Enlist`.
@@ -175,14 +177,13 @@ impl Coordinator {
         if !bad.is_empty() {
             return Err(Error::Invalid(bad));
         }
-        let (reply, answered) = oneshot::channel();
-        match self.command(gid, Command::Enlist { branch: branch.clone(), reply }).await? {
-            Reached::Driver(handle) => {
-                let gone = || Error::Unavailable("the transaction left this gateway's memory: repeat the request".to_owned());
-                let answer = answered.await.map_err(|_| gone())??;
+        match self.command(gid, Command::Enlist { branch: branch.clone() }).await? {
+            Reached::Driver(handle, Taken::Enlisted(answer)) => {
+                let answer = answer?;
                 let view = handle.view.borrow().clone();
                 Ok((answer, view))
             }
+            Reached::Driver(_, Taken::Accepted) => Err(Error::Internal),
             Reached::Ended(record) => {
                 let Some(there) = record.branches.iter().find(|there| there.branch == branch.branch) else {
                     return Err(driver::closed(gid, record.status));
@@ -190,7 +191,8 @@ impl Coordinator {
                 if there.participant != branch.participant || there.payload != branch.payload {
                     return Err(Error::BranchReused { gid, branch: branch.branch });
                 }
-                Ok((EnlistAnswer::of_cause(&branch.branch, record.cause.as_ref()), TxView::of_record(&record)))
+                let answer = EnlistAnswer::of_decided(&branch.branch, record.status, record.cause.as_ref());
+                Ok((answer, TxView::of_record(&record)))
             }
         }
     }
@@ -205,10 +207,7 @@ impl Coordinator {
             let message = format!("transaction {gid} has no branches: enlist one first, or cancel it");
             return Err(Error::Precondition { reason: "NO_BRANCHES", gid, status: view.status, message });
         }
-        if view.status == TxStatus::Trying {
-            self.command(gid, Command::Confirm).await?;
-        }
-        self.wait_decided(gid, wait).await
+        self.order(gid, Command::Confirm, wait).await
     }
 
     /// Asks for Cancel; see `tcc.v1.Coordinator.Cancel`. What stands is in the view's status.
@@ -216,18 +215,15 @@ impl Coordinator {
     /// # Errors
     /// The gid is too old or from the future, or nobody knows what stands.
     pub async fn cancel(&self, gid: Gid, by: Initiator, wait: Wait) -> Result<TxView, Error> {
-        match self.command(gid, Command::Cancel { by: by.clone() }).await {
-            Ok(_) => self.wait_decided(gid, wait).await,
+        let cancel = Command::Cancel { by: by.clone() };
+        match self.order(gid, cancel.clone(), wait).await {
             Err(Error::NotFound(_)) => {
                 validate::gid_age(gid, &self.0.config, self.0.log.now()).map_err(|bad| Error::Invalid(vec![bad]))?;
-                let record = self.0.log.begin_cancelled(gid, by.clone()).await?;
-                if record.status.decision().is_none() {
-                    // Begun by somebody else just now.
-                    self.command(gid, Command::Cancel { by }).await?;
-                }
-                self.wait_decided(gid, wait).await
+                // If somebody begins it just now, the loser of the insert obeys the winner: the record tells.
+                self.0.log.begin_cancelled(gid, by).await?;
+                self.order(gid, cancel, wait).await
             }
-            Err(error) => Err(error),
+            stands => stands,
         }
     }
 
@@ -255,7 +251,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// There is none, or too many are being watched.
-    pub async fn watch(&self, gid: Gid) -> Result<ReceiverStream<TxView>, Error> {
+    pub async fn watch(&self, gid: Gid) -> Result<ReceiverStream<Result<TxView, Error>>, Error> {
         let place = self.0.admission.watch()?;
         let first = self.get(gid).await?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUED_MAX);
@@ -263,7 +259,8 @@ impl Coordinator {
         self.0.tasks.spawn(async move {
             let _place = place;
             tokio::select! {
-                () = this.0.draining.cancelled() => {}
+                // The transaction goes on, so the stream must not look as if it had ended.
+                () = this.0.draining.cancelled() => drop(sender.try_send(Err(Error::Draining))),
                 () = sender.closed() => {}
                 () = this.feed(first, &sender) => {}
             }
@@ -272,7 +269,7 @@ impl Coordinator {
     }
 
     /// Sends every change until the end, or until nobody listens.
-    async fn feed(&self, first: TxView, sender: &mpsc::Sender<TxView>) {
+    async fn feed(&self, first: TxView, sender: &mpsc::Sender<Result<TxView, Error>>) {
         let gid = first.gid;
         let mut shown = first.clone();
         let mut next = Some(first);
@@ -280,7 +277,7 @@ impl Coordinator {
             if let Some(view) = next.take() {
                 let ended = view.status.has_ended();
                 shown.clone_from(&view);
-                if sender.send(view).await.is_err() || ended {
+                if sender.send(Ok(view)).await.is_err() || ended {
                     return;
                 }
             }
@@ -310,9 +307,9 @@ impl Coordinator {
         self.0.tasks.close();
         if timeout(grace, self.0.tasks.wait()).await.is_err() {
             info!(handed_over = self.0.table.len(), "handing unfinished transactions to recovery");
-            self.0.aborting.cancel();
-            self.0.tasks.wait().await;
         }
+        self.0.aborting.cancel();
+        self.0.tasks.wait().await;
         self.0.log.close().await;
     }
 
@@ -325,64 +322,50 @@ impl Coordinator {
     }
 
     /// Makes a transaction durable and drives it, or joins the one that is there.
-    async fn begin_durably(&self, transaction: NewTransaction) -> Result<TxView, Error> {
+    async fn begin_durably(&self, transaction: NewTransaction) -> Result<Joined, Error> {
         if self.0.draining.is_cancelled() {
             return Err(Error::Draining);
         }
         let place = self.0.admission.admit()?;
-        let gid = transaction.gid;
-        failpoint::hit(failpoint::BEGIN_BEFORE);
-        let begun = self.begin_settled(&transaction).await?;
-        failpoint::hit(failpoint::BEGIN_AFTER);
-        match begun {
-            Begun::Inserted { created_at } => {
-                let handle = driver::start(&self.0, record_of(transaction, created_at), Origin::Begun, place);
-                let view = handle.view.borrow().clone();
-                Ok(view)
-            }
-            Begun::Exists(there) => {
-                let tombstone = there.fingerprint.is_none() && there.gid == gid;
-                let same = same_request(&there, &transaction.initiator, transaction.fingerprint);
-                if !tombstone && !same {
-                    let by_key =
-                        there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
-                    return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
-                }
-                let view = TxView::of_record(&there);
-                if !there.status.has_ended() {
-                    self.join(*there, place).await;
-                }
-                Ok(view)
-            }
+        let core = Arc::clone(&self.0);
+        // In a task of its own: a caller that goes away must not leave behind what is durable and has no driver.
+        let begun = self.0.tasks.spawn(begin(core, transaction, place).in_current_span());
+        begun.await.unwrap_or_else(|failed| {
+            error!(%failed, "a Begun was not finished");
+            Err(Error::Unavailable("the request may or may not have started".to_owned()))
+        })
+    }
+
+    /// A repeated request comes with the deadlines and the gid of the first one, which time may have made invalid: it is the
+    /// same request all the same, and joins. `bad` is what is wrong with it as a new one.
+    async fn begun_before(
+        &self,
+        gid: Option<Gid>,
+        initiator: &Initiator,
+        key: Option<&IdempotencyKey>,
+        fingerprint: Fingerprint,
+        bad: Vec<Invalid>,
+    ) -> Result<Joined, Error> {
+        let only_late = bad.iter().all(|bad| matches!(bad.field.as_str(), "gid" | "try_until" | "decide_by"));
+        let mut there = None;
+        if let Some(gid) = gid.filter(|_| only_late) {
+            there = self.0.log.load(gid).await?;
+        }
+        if let Some(key) = key.filter(|_| only_late && there.is_none()) {
+            there = self.0.log.find(initiator, key).await?;
+        }
+        match there.filter(|there| same_request(there, initiator, fingerprint)) {
+            Some(there) => Ok(Joined::There(Box::new(TxView::of_record(&there)))),
+            None => Err(Error::Invalid(bad)),
         }
     }
 
-    /// Begun, or what is there; an unknown commit is settled by repeating the insert.
-    async fn begin_settled(&self, transaction: &NewTransaction) -> Result<Begun, Error> {
-        let policy = self.0.config.policy();
-        for failed in 1.. {
-            match self.0.log.begin(transaction.clone()).await {
-                Err(error @ tcc_log::Error::Unknown(_)) if failed < BEGIN_ATTEMPTS_MAX => {
-                    warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
-                    sleep(self.0.entropy.jitter(policy.delay_max(failed))).await;
-                }
-                begun => return Ok(begun?),
-            }
-        }
-        Err(Error::Internal)
-    }
-
-    /// Makes sure that a transaction that somebody waits for is being driven.
-    async fn join(&self, record: TxRecord, place: Place) {
-        let handle = driver::start(&self.0, record, Origin::Loaded { ask: true }, place);
-        // If there was a driver already, it may be one that nobody had asked for votes. A closed channel: it has just ended.
-        let _ = handle.commands.send(Command::Ask).await;
-    }
-
-    /// Gets a command to the transaction's driver, starting one if needed.
+    /// Gets a command to the transaction's driver, starting one if needed, until one has taken it.
     pub(crate) async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
-        let mut command = command;
         loop {
+            if self.0.aborting.is_cancelled() {
+                return Err(Error::Draining);
+            }
             let handle = match self.0.table.get(gid) {
                 Some(handle) => handle,
                 None => {
@@ -393,58 +376,153 @@ impl Coordinator {
                     driver::start(&self.0, record, Origin::Loaded { ask: false }, Place::unbounded())
                 }
             };
-            match handle.commands.send(command).await {
-                Ok(()) => return Ok(Reached::Driver(handle)),
-                // It left memory between the look and the send: take it up again.
-                Err(mpsc::error::SendError(unsent)) => command = unsent,
+            let (taken, answered) = oneshot::channel();
+            if handle.orders.send(Order { command: command.clone(), taken }).await.is_ok()
+                && let Ok(answer) = answered.await
+            {
+                return Ok(Reached::Driver(handle, answer));
             }
+            // That driver left without it: on to the next.
             tokio::task::yield_now().await;
         }
     }
 
-    async fn wait_for(&self, gid: Gid, wait: Wait) -> Result<TxView, Error> {
+    /// Asks for a decision and waits for what stands.
+    async fn order(&self, gid: Gid, command: Command, wait: Wait) -> Result<TxView, Error> {
+        let joined = match self.command(gid, command.clone()).await? {
+            Reached::Driver(handle, _) => Joined::Driven(gid, handle),
+            Reached::Ended(record) => return Ok(TxView::of_record(&record)),
+        };
         match wait {
-            Wait::Decision => self.wait_until(gid, |view| view.held || view.status.decision().is_some()).await,
-            Wait::End => self.wait_until(gid, |view| view.held || view.status.has_ended()).await,
+            Wait::Decision => self.see(joined, command, |view| view.status.decision().is_some()).await,
+            Wait::End => self.see(joined, command, |view| view.status.has_ended()).await,
         }
     }
 
-    async fn wait_decided(&self, gid: Gid, wait: Wait) -> Result<TxView, Error> {
-        match wait {
-            Wait::Decision => self.wait_until(gid, |view| view.status.decision().is_some()).await,
-            Wait::End => self.wait_until(gid, |view| view.status.has_ended()).await,
-        }
-    }
-
-    /// Waits until the transaction is as wanted. The caller's patience bounds it, and the end of the process.
-    async fn wait_until(&self, gid: Gid, wanted: impl Fn(&TxView) -> bool) -> Result<TxView, Error> {
+    /// Waits until the transaction is as wanted; gives the command again when an undecided transaction has lost its driver. The
+    /// caller's patience bounds it, and the end of the process.
+    async fn see(&self, joined: Joined, command: Command, wanted: impl Fn(&TxView) -> bool) -> Result<TxView, Error> {
+        let gid = joined.gid();
+        let mut driven = joined.driven();
         loop {
-            if let Some(mut handle) = self.0.table.get(gid) {
-                // A closed channel still shows the last view.
+            if let Some(mut handle) = driven.take() {
+                // A closed channel still shows the driver's last view.
                 if let Ok(view) = handle.view.wait_for(|view| wanted(view)).await {
                     return Ok(view.clone());
                 }
-                if wanted(&handle.view.borrow()) {
-                    return Ok(handle.view.borrow().clone());
+                let last = handle.view.borrow().clone();
+                if wanted(&last) {
+                    return Ok(last);
+                }
+                if last.status.decision().is_none() {
+                    // It left memory undecided (idle for too long, or the log failed): not at once again.
+                    self.pause().await?;
                 }
             }
-            if let Some(record) = self.0.log.load(gid).await? {
-                let view = TxView::of_record(&record);
-                if wanted(&view) {
-                    return Ok(view);
-                }
+            let view = self.get(gid).await.map_err(unknown_now)?;
+            if wanted(&view) {
+                return Ok(view);
             }
-            tokio::select! {
-                () = self.0.draining.cancelled() => return Err(Error::Draining),
-                () = sleep(Duration::from_millis(self.0.config.watch_interval_ms)) => {}
+            if view.status.decision().is_some() {
+                // Decided: recovery sees to the rest, at its own pace.
+                self.pause().await?;
+            } else if let Reached::Driver(handle, _) = self.command(gid, command.clone()).await.map_err(unknown_now)? {
+                driven = Some(handle);
             }
         }
+    }
+
+    /// A moment before looking again, unless the process ends.
+    async fn pause(&self) -> Result<(), Error> {
+        tokio::select! {
+            () = self.0.aborting.cancelled() => Err(unknown_now(Error::Draining)),
+            () = sleep(Duration::from_millis(self.0.config.watch_interval_ms)) => Ok(()),
+        }
+    }
+}
+
+/// A transaction that is durable, and its driver if it has one here.
+enum Joined {
+    Driven(Gid, Handle),
+    There(Box<TxView>),
+}
+
+impl Joined {
+    fn gid(&self) -> Gid {
+        match self {
+            Self::Driven(gid, _) => *gid,
+            Self::There(view) => view.gid,
+        }
+    }
+
+    fn view(&self) -> TxView {
+        match self {
+            Self::Driven(_, handle) => handle.view.borrow().clone(),
+            Self::There(view) => (**view).clone(),
+        }
+    }
+
+    fn driven(self) -> Option<Handle> {
+        match self {
+            Self::Driven(_, handle) => Some(handle),
+            Self::There(_) => None,
+        }
+    }
+}
+
+/// Makes it durable and starts its driver, or finds the one that is there.
+async fn begin(core: Arc<Core>, transaction: NewTransaction, place: Place) -> Result<Joined, Error> {
+    let gid = transaction.gid;
+    failpoint::hit(failpoint::BEGIN_BEFORE);
+    let begun = begin_settled(&core, &transaction).await?;
+    failpoint::hit(failpoint::BEGIN_AFTER);
+    match begun {
+        Begun::Inserted { created_at } => {
+            let handle = driver::start(&core, record_of(transaction, created_at), Origin::Begun, place);
+            Ok(Joined::Driven(gid, handle))
+        }
+        Begun::Exists(there) => {
+            let tombstone = there.fingerprint.is_none() && there.gid == gid;
+            if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
+                let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
+                return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
+            }
+            Ok(Joined::There(Box::new(TxView::of_record(&there))))
+        }
+    }
+}
+
+/// Begun, or what is there. An unknown commit is settled by repeating the insert; until then nobody may say that nothing was
+/// started.
+async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begun, Error> {
+    let policy = core.config.policy();
+    let mut unknown = false;
+    for failed in 1..=BEGIN_ATTEMPTS_MAX {
+        match core.log.begin(transaction.clone()).await {
+            Err(error) if error.is_retryable() && (unknown || matches!(error, tcc_log::Error::Unknown(_))) => {
+                unknown = true;
+                warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
+                sleep(core.entropy.jitter(policy.delay_max(failed))).await;
+            }
+            begun => return Ok(begun?),
+        }
+    }
+    Err(Error::Unavailable("the request may or may not have started".to_owned()))
+}
+
+/// After Begun, whatever keeps the answer from the caller, the transaction goes on.
+fn unknown_now(error: Error) -> Error {
+    match error {
+        Error::Draining | Error::Internal | Error::Exhausted { .. } => {
+            Error::Unavailable("the transaction goes on, but its outcome is not known here: ask again".to_owned())
+        }
+        other => other,
     }
 }
 
 /// Where a command went.
 pub(crate) enum Reached {
-    Driver(Handle),
+    Driver(Handle, Taken),
     Ended(Box<TxRecord>),
 }
 
@@ -481,7 +559,7 @@ fn record_of(new: NewTransaction, created_at: Timestamp) -> TxRecord {
     }
 }
 
-fn branch_of(new: NewBranch) -> BranchRecord {
+pub(crate) fn branch_of(new: NewBranch) -> BranchRecord {
     let NewBranch { branch, participant, payload } = new;
     BranchRecord { branch, participant, payload, progress: BranchProgress::default() }
 }

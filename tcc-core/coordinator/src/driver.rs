@@ -21,17 +21,17 @@ use self::calls::PendingCall;
 use crate::{
     Error,
     admission::Place,
-    coordinator::Core,
+    coordinator::{Core, branch_of},
     failpoint,
-    table::Handle,
+    table::{Handle, Seat},
     view::{BranchView, EnlistAnswer, TxView},
 };
 
-/// Commands that may wait for one driver; a sender beyond them waits.
-const COMMANDS_QUEUED_MAX: usize = 64;
+/// Orders that may wait for one driver; a sender beyond them waits.
+const ORDERS_QUEUED_MAX: usize = 64;
 
-/// What callers ask of a driver.
-#[derive(Debug)]
+/// What callers ask of a driver. Asking twice is the same as asking once, so that a caller may ask again.
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Go for the votes that are missing: somebody waits for them.
     Ask,
@@ -40,13 +40,29 @@ pub(crate) enum Command {
     /// Somebody wants Cancel.
     Cancel { by: Initiator },
     /// Add a branch and try it.
-    Enlist { branch: NewBranch, reply: oneshot::Sender<Result<EnlistAnswer, Error>> },
+    Enlist { branch: NewBranch },
     /// Send the decided operation now.
     Probe(BranchId),
-    /// Try anew, then confirm.
-    TryAnew(BranchId),
+    /// Try anew until then, and then confirm.
+    TryAnew { branch: BranchId, not_after: Timestamp },
     /// An operator settled it, durably.
     SettledOutside(BranchId),
+}
+
+/// What a driver says to a command; without any answer the command was not taken, and may be given again.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// It will do so.
+    Accepted,
+    /// What became of the branch.
+    Enlisted(Result<EnlistAnswer, Error>),
+}
+
+/// A command on its way. A dropped `taken` tells its giver that the driver went without it.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) command: Command,
+    pub(crate) taken: oneshot::Sender<Taken>,
 }
 
 /// The driver stops; whatever it leaves is in the log, for recovery.
@@ -55,7 +71,7 @@ struct Stopped;
 /// Somebody waits for an enlisted branch's vote.
 struct EnlistWaiter {
     branch: usize,
-    reply: oneshot::Sender<Result<EnlistAnswer, Error>>,
+    taken: oneshot::Sender<Taken>,
 }
 
 pub(crate) struct Driver {
@@ -63,7 +79,7 @@ pub(crate) struct Driver {
     gid: Gid,
     machine: Machine,
     record: TxRecord,
-    commands: mpsc::Receiver<Command>,
+    orders: mpsc::Receiver<Order>,
     view: watch::Sender<TxView>,
     calls: FuturesUnordered<PendingCall>,
     enlisting: Vec<EnlistWaiter>,
@@ -83,19 +99,20 @@ pub(crate) enum Origin {
 /// Starts a driver, unless the transaction has one; returns the way to it.
 pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: Place) -> Handle {
     let gid = record.gid;
-    let (sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (sender, orders) = mpsc::channel(ORDERS_QUEUED_MAX);
     let (view, watched) = watch::channel(TxView::of_record(&record));
-    let handle = Handle { commands: sender, view: watched };
-    if let Err(there) = core.table.enter(gid, handle.clone()) {
-        return there;
-    }
+    let handle = Handle { orders: sender, view: watched };
+    let seat = match core.table.enter(gid, &handle) {
+        Ok(seat) => seat,
+        Err(there) => return there,
+    };
     let machine = machine_of(&record, origin, core);
     let driver = Driver {
         core: Arc::clone(core),
         gid,
         machine,
         record,
-        commands,
+        orders,
         view,
         calls: FuturesUnordered::new(),
         enlisting: Vec::new(),
@@ -103,7 +120,7 @@ pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: P
         idle_until: None,
     };
     let span = tracing::info_span!("transaction", %gid);
-    core.tasks.spawn(driver.run(origin).instrument(span));
+    core.tasks.spawn(driver.run(origin, seat).instrument(span));
     handle
 }
 
@@ -135,26 +152,17 @@ fn planned(branch: &BranchRecord) -> PlannedBranch {
 }
 
 impl Driver {
-    async fn run(mut self, origin: Origin) {
+    async fn run(mut self, origin: Origin, seat: Seat) {
         let ask = match origin {
             Origin::Begun => true,
             Origin::Loaded { ask } => ask,
         };
         if self.step(Event::Started { ask }).await.is_ok() {
-            // Every way out of the loop has left the table, or leaves it below.
             let Stopped = self.drive().await;
         }
-        self.core.table.leave(self.gid);
-        self.commands.close();
-        let stopped = || Error::Unavailable("the transaction left this gateway's memory: repeat the request".to_owned());
-        for waiter in self.enlisting.drain(..) {
-            let _ = waiter.reply.send(Err(stopped()));
-        }
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Enlist { reply, .. } = command {
-                let _ = reply.send(Err(stopped()));
-            }
-        }
+        // First the seat, so that whoever is told to ask again finds it free; orders that came too late are dropped with
+        // `self`, and so told.
+        drop(seat);
     }
 
     async fn drive(&mut self) -> Stopped {
@@ -165,29 +173,28 @@ impl Driver {
             self.rest_when_idle();
             let wake_at = self.machine.wake_at().map(|at| Instant::now() + self.core.log.now().until(at));
             let idle_until = self.idle_until;
-            let drained = self.core.draining.is_cancelled() && self.machine.is_quiescent() && self.calls.is_empty();
+            let resting = self.idle_until.is_some();
+            let draining = self.core.draining.is_cancelled();
             let event = tokio::select! {
                 biased;
                 () = self.core.aborting.cancelled() => {
                     self.hand_over().await;
                     return Stopped;
                 }
-                command = self.commands.recv() => match command {
-                    Some(command) => self.on_command(command).await,
+                order = self.orders.recv() => match order {
+                    Some(order) => self.on_order(order).await,
                     // The table holds a sender as long as this driver is in it.
                     None => return Stopped,
                 },
                 Some(answered) = self.calls.next() => Ok(Some(answered)),
                 () = at(wake_at) => Ok(Some(Event::Woken)),
-                () = at(idle_until), if idle_until.is_some() => match self.leave_if_idle() {
-                    None => return Stopped,
-                    Some(command) => self.on_command(command).await,
-                },
-                () = self.core.draining.cancelled(), if !self.core.draining.is_cancelled() => Ok(None),
-                () = std::future::ready(()), if drained => match self.leave_if_idle() {
-                    None => return Stopped,
-                    Some(command) => self.on_command(command).await,
-                },
+                () = at(idle_until), if resting => return Stopped,
+                () = self.core.draining.cancelled(), if resting || !draining => {
+                    if resting {
+                        return Stopped;
+                    }
+                    Ok(None)
+                }
             };
             let stepped = match event {
                 Ok(Some(event)) => self.step(event).await,
@@ -211,7 +218,10 @@ impl Driver {
                     return Err(Stopped);
                 }
             };
-            self.publish();
+            // Whoever waits for a status must not wait for the write that follows it.
+            if self.view.borrow().status != self.machine.status() {
+                self.publish();
+            }
             for effect in effects {
                 match effect {
                     Effect::Call(call) => self.calls.push(calls::send(&self.core, &self.record, call)),
@@ -237,11 +247,21 @@ impl Driver {
         let decided = durable(&self.core, "decide", |log| log.decide(decide.clone())).await?;
         failpoint::hit(failpoint::DECIDE_AFTER);
         match decided {
-            Decided::Stands { status, decided_at, cause } => {
+            Decided::Stands { status, decided_at, cause, branch_count } => {
                 info!(?status, "decided");
-                Ok(vec![Event::Decided { status, at: decided_at, cause }])
+                // The decision is for every branch that the log has, also for those that were enlisted elsewhere.
+                let mut events = vec![Event::Decided { status, at: decided_at, cause }];
+                if branch_count as usize != self.record.branches.len() {
+                    events.extend(self.reload().await?);
+                }
+                Ok(events)
             }
-            Decided::CountMoved { .. } => self.reload().await,
+            Decided::CountMoved { .. } => {
+                // `step` takes the last one first: it hears that nothing was decided, and then of the branches.
+                let mut events = self.reload().await?;
+                events.push(Event::CountMoved);
+                Ok(events)
+            }
             Decided::Missing => {
                 error!("the transaction is gone from the log");
                 Err(Stopped)
@@ -249,19 +269,18 @@ impl Driver {
         }
     }
 
-    /// Learns of the branches that another gateway enlisted.
+    /// Learns of the branches that were enlisted elsewhere; the events to report, last one first.
     async fn reload(&mut self) -> Result<Vec<Event>, Stopped> {
         let gid = self.gid;
         let loaded = durable(&self.core, "load", |log| log.load(gid)).await?;
         let Some(loaded) = loaded else { return Err(Stopped) };
-        let mut events = vec![Event::CountMoved];
+        let mut events = Vec::new();
         for branch in loaded.branches {
             if self.machine.index_of(&branch.branch).is_none() {
                 events.push(Event::Enlisted(planned(&branch)));
                 self.record.branches.push(branch);
             }
         }
-        // `step` takes the last one first: CountMoved, then the branches in their order.
         events.reverse();
         Ok(events)
     }
@@ -299,67 +318,49 @@ impl Driver {
         }
     }
 
-    /// Turns a command into what the machine should hear.
-    async fn on_command(&mut self, command: Command) -> Result<Option<Event>, Stopped> {
+    /// Turns an order into what the machine should hear.
+    async fn on_order(&mut self, order: Order) -> Result<Option<Event>, Stopped> {
         self.idle_until = None;
-        Ok(match command {
+        let Order { command, taken } = order;
+        let event = match command {
+            Command::Enlist { branch } => return self.enlist(branch, taken).await,
             Command::Ask => Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying),
             Command::Confirm => Some(Event::ConfirmRequested),
             Command::Cancel { by } => Some(Event::CancelRequested { by }),
-            Command::Enlist { branch, reply } => self.enlist(branch, reply).await?,
             Command::Probe(branch) => self.machine.index_of(&branch).map(|branch| Event::Probed { branch }),
-            Command::TryAnew(branch) => self.machine.index_of(&branch).map(|branch| Event::TryAnewOrdered { branch }),
+            Command::TryAnew { branch, not_after } => {
+                self.machine.index_of(&branch).map(|branch| Event::TryAnewOrdered { branch, not_after })
+            }
             Command::SettledOutside(branch) => self.machine.index_of(&branch).map(|branch| Event::SettledOutside { branch }),
-        })
+        };
+        // Whoever asked may have gone: the order stands.
+        let _ = taken.send(Taken::Accepted);
+        Ok(event)
     }
 
-    async fn enlist(
-        &mut self,
-        branch: NewBranch,
-        reply: oneshot::Sender<Result<EnlistAnswer, Error>>,
-    ) -> Result<Option<Event>, Stopped> {
+    async fn enlist(&mut self, branch: NewBranch, taken: oneshot::Sender<Taken>) -> Result<Option<Event>, Stopped> {
         if let Some(index) = self.machine.index_of(&branch.branch) {
             let there = &self.record.branches[index];
             if there.participant != branch.participant || there.payload != branch.payload {
-                let _ = reply.send(Err(Error::BranchReused { gid: self.gid, branch: branch.branch }));
+                let _ = taken.send(Taken::Enlisted(Err(Error::BranchReused { gid: self.gid, branch: branch.branch })));
                 return Ok(None);
             }
-            self.enlisting.push(EnlistWaiter { branch: index, reply });
+            self.enlisting.push(EnlistWaiter { branch: index, taken });
             // A driver that was loaded does not know the vote: ask again.
             return Ok(Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying));
         }
-        let (gid, branches_max) = (self.gid, self.core.config.branches_max);
-        failpoint::hit(failpoint::ENLIST_BEFORE);
-        let enlisted = durable(&self.core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?;
-        failpoint::hit(failpoint::ENLIST_AFTER);
-        let stored = match enlisted {
-            Enlisted::Inserted { .. } => BranchRecord {
-                branch: branch.branch,
-                participant: branch.participant,
-                payload: branch.payload,
-                progress: tcc_log::BranchProgress::default(),
-            },
-            // Only another gateway, or this call's own repetition, can have put it there.
-            Enlisted::Exists(there) if there.participant == branch.participant && there.payload == branch.payload => *there,
-            Enlisted::Exists(_) => {
-                let _ = reply.send(Err(Error::BranchReused { gid: self.gid, branch: branch.branch }));
-                return Ok(None);
+        match enlist_durably(&self.core, self.gid, branch).await? {
+            Ok(stored) => {
+                let event = Event::Enlisted(planned(&stored));
+                self.record.branches.push(stored);
+                self.enlisting.push(EnlistWaiter { branch: self.record.branches.len() - 1, taken });
+                Ok(Some(event))
             }
-            Enlisted::Closed(status) => {
-                let _ = reply.send(Err(closed(self.gid, status)));
-                return Ok(None);
+            Err(refused) => {
+                let _ = taken.send(Taken::Enlisted(Err(refused)));
+                Ok(None)
             }
-            Enlisted::Full => {
-                let problem = format!("the transaction has branches_max ({branches_max}) branches already");
-                let _ = reply.send(Err(Error::Invalid(vec![tcc_types::Invalid::new("branch", problem)])));
-                return Ok(None);
-            }
-            Enlisted::Missing => return Err(Stopped),
-        };
-        let event = Event::Enlisted(planned(&stored));
-        self.record.branches.push(stored);
-        self.enlisting.push(EnlistWaiter { branch: self.record.branches.len() - 1, reply });
-        Ok(Some(event))
+        }
     }
 
     /// Answers those whose branch has voted, or never will.
@@ -368,19 +369,18 @@ impl Driver {
             return;
         }
         let votes: Vec<_> = self.machine.branches().map(|branch| (branch.id, branch.vote)).collect();
-        let decided = self.machine.status().decision().is_some();
-        let cause = self.machine.cause().cloned();
+        let status = self.machine.status();
         for waiter in std::mem::take(&mut self.enlisting) {
             let answer = match votes.get(waiter.branch) {
                 Some((_, Vote::Yes(output))) => EnlistAnswer::Reserved(output.clone()),
-                Some((id, _)) if decided => EnlistAnswer::of_cause(id, cause.as_ref()),
+                Some((id, _)) if status.decision().is_some() => EnlistAnswer::of_decided(id, status, self.machine.cause()),
                 Some(_) => {
                     self.enlisting.push(waiter);
                     continue;
                 }
                 None => EnlistAnswer::Overtaken,
             };
-            let _ = waiter.reply.send(Ok(answer));
+            let _ = waiter.taken.send(Taken::Enlisted(Ok(answer)));
         }
     }
 
@@ -397,10 +397,6 @@ impl Driver {
             self.place = place;
             self.idle_until = Some(Instant::now() + stay);
         }
-    }
-
-    fn leave_if_idle(&mut self) -> Option<Command> {
-        self.core.table.leave_if_idle(self.gid, &mut self.commands)
     }
 
     /// Shows what stands. Watchers are told only of changes.
@@ -434,6 +430,26 @@ impl Driver {
             changed
         });
     }
+}
+
+/// The branch as it is durable now, or why it is not.
+async fn enlist_durably(core: &Core, gid: Gid, branch: NewBranch) -> Result<Result<BranchRecord, Error>, Stopped> {
+    let branches_max = core.config.branches_max;
+    failpoint::hit(failpoint::ENLIST_BEFORE);
+    let enlisted = durable(core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?;
+    failpoint::hit(failpoint::ENLIST_AFTER);
+    Ok(match enlisted {
+        Enlisted::Inserted { .. } => Ok(branch_of(branch)),
+        // Only another gateway, or this call's own repetition, can have put it there.
+        Enlisted::Exists(there) if there.participant == branch.participant && there.payload == branch.payload => Ok(*there),
+        Enlisted::Exists(_) => Err(Error::BranchReused { gid, branch: branch.branch }),
+        Enlisted::Closed(status) => Err(closed(gid, status)),
+        Enlisted::Full => {
+            let message = format!("transaction {gid} has branches_max ({branches_max}) branches already");
+            Err(Error::Precondition { reason: "BRANCHES_MAX", gid, status: TxStatus::Trying, message })
+        }
+        Enlisted::Missing => return Err(Stopped),
+    })
 }
 
 /// Repeats a write until it says what stands. Not a method: what is in flight must not be borrowed across its waits.

@@ -1,5 +1,7 @@
 //! What operators may do with stuck branches: never against a decision, and on record before it takes effect.
 
+use std::time::Duration;
+
 use tcc_log::{AuditAction, AuditRecord, BranchProgress, MarkedSettled, NewAudit, StuckBranch, StuckKind};
 use tcc_types::{BranchKey, Gid, ParticipantName, Timestamp, TxStatus};
 
@@ -50,7 +52,10 @@ impl Coordinator {
             return Err(Error::Precondition { reason: "NOT_LOST", gid: key.gid, status, message });
         }
         self.0.log.audit(audit(&key, AuditAction::TryAnew, warrant)).await?;
-        self.command(key.gid, Command::TryAnew(key.branch)).await?;
+        let config = self.config();
+        // An operator's Try gets the time that a fresh transaction would have.
+        let not_after = self.now().plus(Duration::from_millis(config.try_for_ms + config.clock_allowance_ms));
+        self.command(key.gid, Command::TryAnew { branch: key.branch, not_after }).await?;
         self.get(key.gid).await
     }
 

@@ -54,14 +54,14 @@ impl Coordinator {
         }
         let keys: Vec<BranchKey> = queries.iter().map(|query| query.key.clone()).collect();
         let known = self.0.log.statuses(&keys).await?;
-        let mut outcomes = Vec::with_capacity(queries.len());
-        for (query, known) in queries.iter().zip(known) {
-            outcomes.push(match known {
-                Some((record, has_branch)) => self.outcome_of(query, &record, has_branch),
-                None => self.outcome_of_unknown(query).await?,
-            });
-        }
-        Ok(outcomes)
+        // Side by side, so that the cancelled records of a wiped log are written in batches.
+        let outcomes = queries.iter().zip(known).map(|(query, known)| async move {
+            match known {
+                Some((record, has_branch)) => Ok(self.outcome_of(query, &record, has_branch)),
+                None => self.outcome_of_unknown(query).await,
+            }
+        });
+        futures::future::try_join_all(outcomes).await
     }
 
     fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {

@@ -1,10 +1,7 @@
 //! Takes up what nobody drives: after a crash, after a lease ended, or when a parked transaction is due again. It feeds the
 //! same drivers as the normal path and decides nothing itself.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tcc_log::Decides;
 use tokio::time::sleep;
@@ -20,9 +17,6 @@ pub(crate) async fn run(core: Arc<Core>) {
     let interval = Duration::from_millis(core.config.recovery_interval_ms);
     loop {
         let claimed = claim(&core).await;
-        if claimed == 0 {
-            core.recovered.store(true, Ordering::Release);
-        }
         // A full round may have left more behind: look again at once.
         let pause = if claimed > 0 && core.admission.recoverable() > 0 { Duration::ZERO } else { interval };
         tokio::select! {

@@ -2,7 +2,9 @@
 
 use tcc_log::{BranchProgress, TxRecord};
 use tcc_machine::{CancelCause, Vote};
-use tcc_types::{BranchId, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Refusal, Timestamp, TxStatus, Violation};
+use tcc_types::{
+    BranchId, Decision, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Refusal, Timestamp, TxStatus, Violation,
+};
 
 /// A transaction at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +62,14 @@ pub enum EnlistAnswer {
 }
 
 impl EnlistAnswer {
-    /// What a branch without a yes gets once the transaction is decided.
-    pub(crate) fn of_cause(branch: &BranchId, cause: Option<&CancelCause>) -> Self {
-        match cause {
-            Some(CancelCause::Refused { branch: by, refusal, .. }) if by == branch => Self::Refused(refusal.clone()),
-            Some(CancelCause::Violated { branch: by, violation, .. }) if by == branch => Self::Violation(*violation),
-            Some(_) | None => Self::Overtaken,
+    /// What a branch whose vote is not known here gets once the transaction is decided.
+    pub(crate) fn of_decided(branch: &BranchId, status: TxStatus, cause: Option<&CancelCause>) -> Self {
+        match (status.decision(), cause) {
+            // No Confirm without every yes; what Try returned is no longer known.
+            (Some(Decision::Confirm), _) => Self::Reserved(None),
+            (_, Some(CancelCause::Refused { branch: by, refusal, .. })) if by == branch => Self::Refused(refusal.clone()),
+            (_, Some(CancelCause::Violated { branch: by, violation, .. })) if by == branch => Self::Violation(*violation),
+            (Some(Decision::Cancel) | None, _) => Self::Overtaken,
         }
     }
 }

@@ -47,7 +47,7 @@ async fn until_ended(world: &World, gid: Gid) -> TxView {
     while let Some(view) = views.next().await {
         last = Some(view);
     }
-    last.unwrap()
+    last.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -108,6 +108,64 @@ async fn the_same_key_joins_and_another_request_under_it_is_refused() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_joins_although_its_deadlines_have_passed() {
+    let world = World::start(quick()).await;
+    let soon = world.coordinator.now().plus(Duration::from_millis(100));
+    let keyed = Submit { key: key("order-1"), try_until: Some(soon), ..order() };
+    let first = world.coordinator.submit(keyed.clone()).await.unwrap();
+    while world.coordinator.now() <= soon {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let again = world.coordinator.submit(keyed.clone()).await.unwrap();
+    assert_eq!((again.gid, again.status), (first.gid, TxStatus::Confirmed));
+    // Nobody has begun this one.
+    let fresh = world.coordinator.submit(Submit { key: key("order-2"), ..keyed }).await.unwrap_err();
+    assert!(matches!(&fresh, Error::Invalid(bad) if bad[0].field == "try_until"), "{fresh:?}");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_a_driven_transaction() {
+    let world = World::start(quick()).await;
+    for attempt in 0..20 {
+        let name = format!("order-{attempt}");
+        let coordinator = world.coordinator.clone();
+        let submit = Submit { key: key(&name), ..order() };
+        let call = tokio::spawn(async move { coordinator.submit(submit).await });
+        tokio::time::sleep(Duration::from_micros(200 * attempt)).await;
+        call.abort();
+        let _ = call.await;
+    }
+    let mut gids = Vec::new();
+    for view in world.coordinator.list(ListFilter::default(), None, 50).await.unwrap().items {
+        gids.push(view.gid);
+    }
+    for gid in gids {
+        assert_eq!(until_ended(&world, gid).await.status, TxStatus::Confirmed);
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_panics_is_replaced() {
+    let world = World::start(quick()).await;
+    world.fake("coupon").panics.store(true, Ordering::SeqCst);
+    let view = world.coordinator.submit(order()).await.unwrap();
+    assert_eq!((view.status, row_statuses(&world, &view)), (TxStatus::Confirmed, BOTH_CONFIRMED));
+    let held = world.coordinator.submit(Submit { hold: true, ..order() }).await.unwrap();
+    world.fake("stock").panics.store(true, Ordering::SeqCst);
+    assert_eq!(world.coordinator.confirm(held.gid, Wait::End).await.unwrap().status, TxStatus::Confirmed);
+}
+
+#[tokio::test]
+async fn no_request_is_lost_between_a_driver_that_leaves_and_the_next() {
+    let world = World::start(Config { idle_driver_ms: 0, ..quick() }).await;
+    for _ in 0..100 {
+        let held = world.coordinator.submit(Submit { hold: true, ..order() }).await.unwrap();
+        let view = world.coordinator.confirm(held.gid, Wait::End).await.unwrap();
+        assert_eq!(view.status, TxStatus::Confirmed);
+    }
+}
+
+#[tokio::test]
 async fn a_hold_waits_and_is_confirmed_on_request() {
     let world = World::start(quick()).await;
     let held = world.coordinator.submit(Submit { hold: true, ..order() }).await.unwrap();
@@ -161,6 +219,9 @@ async fn branches_are_enlisted_one_by_one_and_confirmed_together() {
     let mut late = branch("stock");
     late.branch = BranchId::new("late").unwrap();
     assert!(matches!(world.coordinator.enlist(view.gid, late).await, Err(Error::Precondition { reason: "NOT_OPEN", .. })));
+    // What was enlisted still gets its answer; only what its Try returned is no longer known.
+    let (answer, _) = world.coordinator.enlist(view.gid, branch("stock")).await.unwrap();
+    assert!(matches!(answer, EnlistAnswer::Reserved(_)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -144,6 +144,8 @@ pub enum Decided {
         decided_at: Timestamp,
         /// Why, if it is Cancel.
         cause: Option<CancelCause>,
+        /// How many branches it has, now for good: all of them have to carry the decision out.
+        branch_count: u32,
     },
     /// Nothing was decided: the transaction has another number of branches than there were votes.
     CountMoved {

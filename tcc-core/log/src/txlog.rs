@@ -10,8 +10,9 @@ use crate::{
 
 /// The coordinator's durable state.
 ///
-/// Every write is durable (fsynced) when its call returns `Ok`. Writes are idempotent: repeating one whose outcome is unknown
-/// tells what stands. All calls are cancel-safe: a dropped call may or may not have its effect, wholly.
+/// Every write is durable (fsynced) when its call returns `Ok`. Writes of transactions are idempotent: repeating one whose
+/// outcome is unknown tells what stands. The audit record is not: repeating `audit` appends again, and a repeated
+/// `mark_settled` may find that the branch is not stuck any more. All calls are cancel-safe: a dropped call may or may not have its effect, wholly.
 ///
 /// # Errors
 /// Each call fails with [`Error`]; see [`Error::is_retryable`].
@@ -49,8 +50,11 @@ pub trait TxLog: Send + Sync + 'static {
     async fn claim(&self, limit: u32, lease_until: Timestamp) -> Result<Vec<TxRecord>, Error>;
 
     /// At start-up of the only gateway: makes everything unfinished due now, but holds that are still trying (they wait for
-    /// `decide_by`). Returns how many are unfinished, holds included.
+    /// `decide_by`) and what is stuck (it waits for its next attempt). Returns how many are unfinished, holds included.
     async fn release_leases(&self) -> Result<u64, Error>;
+
+    /// Reads the transaction that this initiator began under this key, without its branches.
+    async fn find(&self, initiator: &tcc_types::Initiator, key: &tcc_types::IdempotencyKey) -> Result<Option<TxRecord>, Error>;
 
     /// Reads one transaction with its branches.
     async fn load(&self, gid: Gid) -> Result<Option<TxRecord>, Error>;

@@ -13,6 +13,8 @@ pub struct Policy {
     pub park_after_attempts: u32,
     /// After this many failed attempts of its second phase a branch is stuck.
     pub stuck_after_attempts: u32,
+    /// Longest delay before a stuck branch is tried again.
+    pub stuck_probe: Duration,
     /// This long after the decision a branch that still fails is stuck, whatever its attempts.
     pub stuck_after: Duration,
 }
@@ -38,6 +40,7 @@ mod tests {
             retry_cap: Duration::from_secs(1),
             park_after_attempts: 5,
             stuck_after_attempts: 10,
+            stuck_probe: Duration::from_secs(15),
             stuck_after: Duration::from_secs(60),
         };
         let delays: Vec<_> = [0, 1, 2, 3, 5, 6, 40, u32::MAX].map(|failed| policy.delay_max(failed).as_millis()).into();

@@ -132,6 +132,8 @@ pub enum Event {
     TryAnewOrdered {
         /// Index of the branch.
         branch: usize,
+        /// What the participant is told; until then an unknown one is repeated.
+        not_after: Timestamp,
     },
 }
 
@@ -146,8 +148,8 @@ pub struct Call {
     pub serial: u32,
     /// Wait a random time between zero and this first.
     pub delay_max: Duration,
-    /// A Try after the decision, ordered by an operator: it needs a new `not_after`.
-    pub anew: bool,
+    /// A Try after the decision, ordered by an operator: with this `not_after`.
+    pub anew: Option<Timestamp>,
 }
 
 /// Let go of the transaction until it is due again.

@@ -29,14 +29,14 @@ struct Branch {
     attempts: u32,
     settled: Option<Settled>,
     stuck: Option<Stuck>,
-    /// An operator ordered a Try before the Confirm.
-    anew: bool,
+    /// An operator ordered a Try before the Confirm, with this `not_after`.
+    anew: Option<Timestamp>,
 }
 
 impl Branch {
     fn new(plan: PlannedBranch) -> Self {
         let (vote, activity) = (Vote::Unknown, Activity::Idle);
-        Self { plan, vote, activity, serial: 0, attempts: 0, settled: None, stuck: None, anew: false }
+        Self { plan, vote, activity, serial: 0, attempts: 0, settled: None, stuck: None, anew: None }
     }
 
     fn progress(&self) -> BranchProgress {
@@ -202,7 +202,7 @@ impl Machine {
             }
             Event::SettledOutside { branch } => self.on_settled(branch, Settled::Outside, &mut effects),
             Event::Probed { branch } => self.on_probed(branch, &mut effects),
-            Event::TryAnewOrdered { branch } => self.on_try_anew_ordered(branch, &mut effects),
+            Event::TryAnewOrdered { branch, not_after } => self.on_try_anew_ordered(branch, not_after, &mut effects),
         }
         Ok(effects)
     }
@@ -270,10 +270,9 @@ impl Machine {
 
     fn on_tried_anew(&mut self, index: usize, answer: TryAnswer, now: Timestamp, effects: &mut Vec<Effect>) {
         let branch = &mut self.branches[index];
-        if !branch.anew || branch.settled.is_some() {
+        if branch.anew.take().is_none() || branch.settled.is_some() {
             return;
         }
-        branch.anew = false;
         match answer {
             TryAnswer::Reserved(_) => self.settle(index, Duration::ZERO, effects),
             TryAnswer::Refused(refusal) => {
@@ -308,7 +307,9 @@ impl Machine {
         let attempts = self.branches[index].attempts;
         match self.status {
             TxStatus::Trying => {
-                if !self.deciding && now < self.vote_deadline() {
+                // Past try_until, votes may be asked for again, but not for ever: a later request asks anew.
+                let asked_enough = now >= self.try_until && attempts >= self.policy.park_after_attempts;
+                if !self.deciding && now < self.vote_deadline() && !asked_enough {
                     self.call(index, Op::Try, self.policy.delay_max(attempts), effects);
                 }
                 self.advance(now, effects);
@@ -318,7 +319,11 @@ impl Machine {
                 if too_old || attempts >= self.policy.stuck_after_attempts {
                     self.mark_stuck(index, kind, detail, now);
                 }
-                if attempts >= self.policy.park_after_attempts {
+                let branch = &mut self.branches[index];
+                // The order lives only here: it is carried out, or given up, before the transaction leaves memory.
+                branch.anew = branch.anew.filter(|not_after| now < *not_after);
+                let waits_long = branch.stuck.is_some() || attempts >= self.policy.park_after_attempts;
+                if waits_long && branch.anew.is_none() {
                     self.park_branch(index, effects);
                 } else {
                     self.settle(index, self.policy.delay_max(attempts), effects);
@@ -393,11 +398,11 @@ impl Machine {
         }
     }
 
-    fn on_try_anew_ordered(&mut self, index: usize, effects: &mut Vec<Effect>) {
+    fn on_try_anew_ordered(&mut self, index: usize, not_after: Timestamp, effects: &mut Vec<Effect>) {
         let branch = &mut self.branches[index];
         let lost = branch.stuck.as_ref().is_some_and(|stuck| stuck.kind == StuckKind::NoReservation);
         if self.status == TxStatus::Confirming && branch.settled.is_none() && lost {
-            branch.anew = true;
+            branch.anew = Some(not_after);
             self.settle(index, Duration::ZERO, effects);
         }
     }
@@ -479,7 +484,7 @@ impl Machine {
         if branch.settled.is_some() {
             return;
         }
-        let op = if branch.anew { Op::Try } else { decision.op() };
+        let op = if branch.anew.is_some() { Op::Try } else { decision.op() };
         self.call(index, op, delay_max, effects);
     }
 
@@ -487,7 +492,7 @@ impl Machine {
         let branch = &mut self.branches[index];
         branch.serial = branch.serial.wrapping_add(1);
         branch.activity = Activity::Calling;
-        let anew = op == Op::Try && branch.anew;
+        let anew = branch.anew.filter(|_| op == Op::Try);
         effects.push(Effect::Call(Call { branch: index, op, serial: branch.serial, delay_max, anew }));
     }
 
@@ -508,7 +513,7 @@ impl Machine {
         let moving = self.branches.iter().any(|branch| branch.activity == Activity::Calling);
         let parked = self.branches.iter().filter(|branch| branch.activity == Activity::Parked);
         let delay_max = parked
-            .map(|branch| if branch.stuck.is_some() { self.policy.retry_cap } else { self.policy.delay_max(branch.attempts) })
+            .map(|branch| if branch.stuck.is_some() { self.policy.stuck_probe } else { self.policy.delay_max(branch.attempts) })
             .min();
         if let Some(delay_max) = delay_max.filter(|_| !moving) {
             let progress = self.branches.iter().map(Branch::progress).collect();

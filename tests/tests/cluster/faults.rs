@@ -135,6 +135,32 @@ async fn a_gateway_asked_to_end_under_load_loses_no_order() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_asked_to_end_while_a_participant_is_down_ends_and_goes_on_later() -> anyhow::Result<()> {
+    // It drains for less long than it would try, so that what is under way must be handed to its next start.
+    let settings = serde_json::json!({ "park_after_attempts": 2, "stuck_after_attempts": 2 });
+    let mut stage = Stage::start(tcc_cluster::harness::ClusterConfig { drain_ms: 500, ..quick_with(settings) }).await?;
+    stage.stock("apple", 100).await?;
+    let hold = stage.place(held(order("k-hold", &[("apple", 2)]))).await?;
+    stage.kill(Role::Inventory).await?;
+    let request = ConfirmOrderRequest { order_id: hold.order_id };
+    let confirmed = stage.orders().confirm_order(request).await?.into_inner().order.unwrap();
+    let mut undecided = JoinSet::new();
+    let (orders, request) = (stage.orders(), order("k-undecided", &[("apple", 3)]));
+    undecided.spawn(async move { order_with_retry(orders, &request).await });
+    one_with_status(&stage, TransactionStatus::Trying).await?;
+    let status = stage.terminate(Role::Gateway).await?;
+    assert!(status.success(), "{status}");
+    stage.restart(Role::Gateway).await?;
+    stage.restart(Role::Inventory).await?;
+    let (decided, _) = undecided.join_next().await.unwrap()??;
+    assert_eq!((confirmed.status(), decided.status()), (OrderStatus::Confirmed, OrderStatus::Confirmed));
+    stage.must_balance(Scope::AtRestOrdersOnly).await?;
+    still_the_same(&stage, &[confirmed, decided]).await?;
+    assert_eq!(stage.read_stock("apple").await?.sold, 5);
+    stage.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_killed_under_load_recovers_every_order() -> anyhow::Result<()> {
     let mut stage = quick_stage().await?;
     stage.stock("apple", 10_000).await?;

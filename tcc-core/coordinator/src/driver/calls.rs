@@ -37,7 +37,7 @@ pub(super) fn send(core: &Arc<Core>, record: &TxRecord, call: Call) -> PendingCa
         Op::Try => Message::Try(TryCall {
             key,
             payload: branch.payload.clone(),
-            not_after: if call.anew { anew_not_after(&core) } else { not_after(record, &core) },
+            not_after: call.anew.unwrap_or_else(|| not_after(record, &core)),
             ask_after: record.decide_by.plus(Duration::from_millis(core.config.ask_grace_ms)),
             coordinator: core.log.name().clone(),
         }),
@@ -45,11 +45,6 @@ pub(super) fn send(core: &Arc<Core>, record: &TxRecord, call: Call) -> PendingCa
         Op::Cancel => Message::Cancel(CancelCall { key, not_after: not_after(record, &core) }),
     };
     Box::pin(run(core, participant, message, call).instrument(span))
-}
-
-/// An operator's Try gets the time that a fresh transaction would have.
-fn anew_not_after(core: &Core) -> tcc_types::Timestamp {
-    core.log.now().plus(Duration::from_millis(core.config.try_for_ms + core.config.clock_allowance_ms))
 }
 
 async fn run(core: Arc<Core>, participant: ParticipantName, message: Message, call: Call) -> Event {

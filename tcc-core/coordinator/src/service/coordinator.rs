@@ -135,7 +135,10 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
         let mut fields = Fields::default();
         let Some(gid) = fields.gid(&request.into_inner().gid) else { return Err(fields.status()) };
         let views = self.0.watch(gid).await.map_err(refuse)?;
-        let states = views.map(|view| Ok(proto::WatchTransactionResponse { transaction: Some(transaction_to_proto(view)) }));
+        let states = views.map(|view| {
+            let transaction = Some(transaction_to_proto(view.map_err(refuse)?));
+            Ok(proto::WatchTransactionResponse { transaction })
+        });
         Ok(Response::new(Box::pin(states)))
     }
 

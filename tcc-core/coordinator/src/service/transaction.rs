@@ -58,7 +58,11 @@ fn branch_to_proto(view: BranchView) -> proto::Branch {
         participant: view.participant.into(),
         state: state.into(),
         output,
-        stuck: view.progress.stuck.map(|stuck| stuck_to_proto(stuck, view.progress.attempts)),
+        // The detail may quote a participant's internals: it is for operators.
+        stuck: view.progress.stuck.map(|stuck| {
+            let stuck = Stuck { detail: String::new(), ..stuck };
+            stuck_to_proto(stuck, view.progress.attempts)
+        }),
     }
 }
 

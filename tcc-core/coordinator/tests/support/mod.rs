@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Fake {
     pub(crate) seen: Mutex<Vec<(String, &'static str)>>,
     /// Try says no.
     pub(crate) refuses: Mutex<bool>,
+    /// The next call panics.
+    pub(crate) panics: AtomicBool,
     /// So many calls get no answer, after they had their effect.
     pub(crate) loses: AtomicU32,
 }
@@ -52,6 +54,7 @@ impl Fake {
 
     fn saw(&self, key: &BranchKey, op: &'static str) {
         self.seen.lock().unwrap().push((key.branch.to_string(), op));
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "an endpoint with a defect");
     }
 }
 
@@ -116,6 +119,7 @@ pub(crate) fn quick() -> Config {
     Config {
         retry_base_ms: 2,
         retry_cap_ms: 20,
+        stuck_probe_ms: 20,
         recovery_interval_ms: 20,
         lease_ms: 200,
         watch_interval_ms: 10,

@@ -113,3 +113,16 @@ pub async fn released_leases_are_due_at_once_but_holds_wait_for_decide_by(log: A
     expected.sort();
     assert_eq!(claimed, expected);
 }
+
+/// So that it does not stand before what was under way.
+pub async fn a_released_lease_leaves_the_stuck_to_its_next_attempt(log: Arc<dyn TxLog>) {
+    let future = samples::future(log.now());
+    let (stuck, fresh) = (begun(&*log, future).await, begun(&*log, future).await);
+    for gid in [stuck, fresh] {
+        log.decide(samples::confirm(log.now(), gid, 2)).await.expect("decide");
+    }
+    let branches = vec![(samples::branch_id("b0"), samples::stuck(log.now()))];
+    log.park(Park { gid: stuck, next_attempt_at: future, branches }).await.expect("park");
+    assert_eq!(log.release_leases().await.expect("release"), 2);
+    assert_eq!(claim(&*log, 10).await, [fresh]);
+}

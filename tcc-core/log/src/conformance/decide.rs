@@ -37,7 +37,10 @@ pub async fn confirm_stands_with_as_many_votes_as_branches(log: Arc<dyn TxLog>) 
     let decided = confirm(&*log, gid, 2).await;
     let stored = loaded(&*log, gid).await;
     let decided_at = stored.decided_at.expect("decided");
-    assert_eq!(decided, Decided::Stands { status: TxStatus::Confirming, decided_at, cause: None });
+    assert_eq!(
+        decided,
+        Decided::Stands { status: TxStatus::Confirming, decided_at, cause: None, branch_count: stored.branch_count }
+    );
     assert!(before <= decided_at && decided_at <= log.now());
     assert_eq!((stored.status, stored.cause, stored.finished_at), (TxStatus::Confirming, None, None));
     assert_eq!(stored.branches.len(), 2);
@@ -50,7 +53,10 @@ pub async fn cancel_stands_and_keeps_its_cause(log: Arc<dyn TxLog>) {
     let stored = loaded(&*log, gid).await;
     let decided_at = stored.decided_at.expect("decided");
     let cause = Some(CancelCause::TimedOut);
-    assert_eq!(decided, Decided::Stands { status: TxStatus::Cancelling, decided_at, cause: cause.clone() });
+    assert_eq!(
+        decided,
+        Decided::Stands { status: TxStatus::Cancelling, decided_at, cause: cause.clone(), branch_count: stored.branch_count }
+    );
     assert_eq!((stored.status, stored.cause), (TxStatus::Cancelling, cause));
 }
 

@@ -22,6 +22,18 @@ async fn list(log: &dyn TxLog, filter: &ListFilter, before: Option<Gid>, limit: 
     log.list(filter, before, limit).await.expect("list").iter().map(|record| record.gid).collect()
 }
 
+/// Keys of others are others' keys.
+pub async fn a_transaction_is_found_by_initiator_and_key(log: Arc<dyn TxLog>) {
+    let key = samples::key("order-1");
+    let new = NewTransaction { key: Some(key.clone()), ..samples::transaction(log.now(), 2) };
+    begin_new(&*log, &new).await;
+    let mut expected = loaded(&*log, new.gid).await;
+    expected.branches.clear();
+    assert_eq!(log.find(&new.initiator, &key).await.expect("find"), Some(expected));
+    assert_eq!(log.find(&samples::initiator("market"), &key).await.expect("find"), None);
+    assert_eq!(log.find(&new.initiator, &samples::key("order-2")).await.expect("find"), None);
+}
+
 /// Without branches, but with their number.
 pub async fn transactions_are_listed_newest_first_in_pages(log: Arc<dyn TxLog>) {
     let mut gids = begun(&*log, 5).await;

@@ -106,8 +106,10 @@ macro_rules! conformance_tests {
                 the_finished_is_never_claimed
                 a_decision_sets_the_next_attempt
                 released_leases_are_due_at_once_but_holds_wait_for_decide_by
+                a_released_lease_leaves_the_stuck_to_its_next_attempt
             }
             listing {
+                a_transaction_is_found_by_initiator_and_key
                 transactions_are_listed_newest_first_in_pages
                 a_listing_is_filtered_by_status_and_initiator
                 every_status_is_counted

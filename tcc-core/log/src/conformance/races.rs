@@ -100,8 +100,12 @@ pub async fn of_many_decisions_one_stands_for_all(log: Arc<dyn TxLog>) {
         }
         let answers = callers.join_all().await;
         let stored = loaded(&*log, new.gid).await;
-        let stands =
-            Decided::Stands { status: stored.status, decided_at: stored.decided_at.expect("decided"), cause: stored.cause };
+        let stands = Decided::Stands {
+            status: stored.status,
+            decided_at: stored.decided_at.expect("decided"),
+            cause: stored.cause,
+            branch_count: stored.branch_count,
+        };
         assert!(answers.iter().all(|answer| *answer == stands), "{answers:?}");
         assert_ne!(stored.status, TxStatus::Trying);
     }

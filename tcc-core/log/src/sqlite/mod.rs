@@ -23,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 pub use options::SqliteLogOptions;
 use sqlx::{Sqlite, SqlitePool, Transaction};
-use tcc_types::{BranchKey, Clock, Gid, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
+use tcc_types::{BranchKey, Clock, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -191,6 +191,10 @@ impl TxLog for SqliteLog {
     async fn release_leases(&self) -> Result<u64, Error> {
         let (ask, reply) = Ask::new(());
         self.send(Write::Alone(Alone::ReleaseLeases(ask)), reply).await
+    }
+
+    async fn find(&self, initiator: &Initiator, key: &IdempotencyKey) -> Result<Option<TxRecord>, Error> {
+        read::find(&mut *self.snapshot().await?, initiator, key).await
     }
 
     async fn load(&self, gid: Gid) -> Result<Option<TxRecord>, Error> {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query};
-use tcc_types::{BranchId, BranchKey, Gid, ParticipantName, Timestamp, TxStatus};
+use tcc_types::{BranchId, BranchKey, Gid, IdempotencyKey, Initiator, ParticipantName, Timestamp, TxStatus};
 
 use super::{
     fault::{damaged, nothing_done},
@@ -35,6 +35,16 @@ pub(super) async fn statuses(
         Some((record.clone(), branches.contains(&(key.gid, key.branch.clone()))))
     };
     Ok(keys.iter().map(found).collect())
+}
+
+pub(super) async fn find(
+    connection: &mut SqliteConnection,
+    initiator: &Initiator,
+    key: &IdempotencyKey,
+) -> Result<Option<TxRecord>, Error> {
+    let text = concat!("SELECT ", head_columns!(), " FROM tcc_log_transactions WHERE initiator = ? AND idempotency_key = ?");
+    let row = query(text).bind(initiator.as_str()).bind(key.as_str()).fetch_optional(connection).await;
+    row.map_err(|error| nothing_done(&error))?.as_ref().map(rows::head).transpose()
 }
 
 pub(super) async fn list(

@@ -13,6 +13,7 @@ fn policy() -> Policy {
         retry_cap: Duration::from_secs(5),
         park_after_attempts: 3,
         stuck_after_attempts: 4,
+        stuck_probe: Duration::from_secs(15),
         stuck_after: Duration::from_secs(3_600),
     }
 }
@@ -242,7 +243,7 @@ fn a_branch_that_keeps_failing_parks_the_transaction_and_becomes_stuck() {
     let effects = machine.on(unanswered(calls[0]), T0).unwrap();
     let [Effect::Park(parking)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(parking.progress[0].stuck.as_ref().map(|stuck| stuck.kind), Some(StuckKind::Unreachable));
-    assert_eq!(parking.delay_max, policy().retry_cap);
+    assert_eq!(parking.delay_max, policy().stuck_probe);
 }
 
 #[test]
@@ -257,12 +258,50 @@ fn a_violation_is_stuck_at_once_and_never_settled() {
 #[test]
 fn an_operator_may_try_anew_only_what_confirm_did_not_find() {
     let (mut machine, confirms) = confirming(2);
-    assert_eq!(machine.on(Event::TryAnewOrdered { branch: 0 }, T0).unwrap(), []);
+    assert_eq!(machine.on(Event::TryAnewOrdered { branch: 0, not_after: T0.plus(Duration::from_secs(9)) }, T0).unwrap(), []);
     machine.on(violated(confirms[0], ViolationKind::NoReservation), T0).unwrap();
-    let anew = calls(&machine.on(Event::TryAnewOrdered { branch: 0 }, T0).unwrap());
-    assert_eq!((anew[0].op, anew[0].anew), (Op::Try, true));
+    let anew = calls(&machine.on(Event::TryAnewOrdered { branch: 0, not_after: T0.plus(Duration::from_secs(9)) }, T0).unwrap());
+    assert_eq!((anew[0].op, anew[0].anew), (Op::Try, Some(T0.plus(Duration::from_secs(9)))));
     let confirm = calls(&machine.on(yes(anew[0]), T0).unwrap());
-    assert_eq!((confirm[0].branch, confirm[0].op, confirm[0].anew), (0, Op::Confirm, false));
+    assert_eq!((confirm[0].branch, confirm[0].op, confirm[0].anew), (0, Op::Confirm, None));
+}
+
+#[test]
+fn a_try_anew_is_repeated_until_its_not_after() {
+    let (mut machine, confirms) = confirming(1);
+    machine.on(violated(confirms[0], ViolationKind::NoReservation), T0).unwrap();
+    let not_after = T0.plus(Duration::from_secs(9));
+    let mut call = calls(&machine.on(Event::TryAnewOrdered { branch: 0, not_after }, T0).unwrap())[0];
+    for _ in 0..20 {
+        call = calls(&machine.on(unanswered(call), T0).unwrap())[0];
+        assert_eq!((call.op, call.anew), (Op::Try, Some(not_after)));
+    }
+    assert!(matches!(machine.on(unanswered(call), not_after).unwrap()[..], [Effect::Park(_)]));
+}
+
+#[test]
+fn a_hold_past_try_until_does_not_ask_for_ever() {
+    let known = Resumed { status: TxStatus::Trying, decided_at: None, cause: None, progress: vec![BranchProgress::default()] };
+    let mut machine = Machine::resumed(plan(1, Decides::OnRequest, TryOrder::Parallel), policy(), known);
+    let late = T0.plus(Duration::from_secs(50));
+    let mut call = calls(&machine.on(Event::ConfirmRequested, late).unwrap())[0];
+    for _ in 1..policy().park_after_attempts {
+        call = calls(&machine.on(unanswered(call), late).unwrap())[0];
+    }
+    assert_eq!(machine.on(unanswered(call), late).unwrap(), []);
+    assert!(machine.is_quiescent());
+    // Another request asks anew.
+    assert_eq!(ops(&machine.on(Event::ConfirmRequested, late).unwrap()), [(0, Op::Try)]);
+}
+
+#[test]
+fn a_branch_enlisted_elsewhere_carries_the_decision_out_too() {
+    let (mut machine, tries) = started(1, Decides::OnRequestOpen);
+    machine.on(yes(tries[0]), T0).unwrap();
+    machine.on(Event::CancelRequested { by: somebody() }, T0).unwrap();
+    assert_eq!(machine.on(Event::Enlisted(planned(1)), T0).unwrap(), []);
+    let effects = machine.on(decided(TxStatus::Cancelling), T0).unwrap();
+    assert_eq!(ops(&effects), [(0, Op::Cancel), (1, Op::Cancel)]);
 }
 
 #[test]
@@ -308,7 +347,7 @@ fn every_event_is_taken_in_every_status() {
             Event::CountMoved,
             Event::SettledOutside { branch: 0 },
             Event::Probed { branch: 0 },
-            Event::TryAnewOrdered { branch: 0 },
+            Event::TryAnewOrdered { branch: 0, not_after: T0.plus(Duration::from_secs(9)) },
         ]
     };
     for status in TxStatus::ALL {

@@ -21,9 +21,11 @@ pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions INDEXED BY tc
 pub(super) const LEASE: ManyRows =
     ManyRows { head: "UPDATE tcc_log_transactions SET next_attempt_at = ? WHERE gid IN (VALUES ", width: 1, tail: ")" };
 
-/// Status 1 is trying; ways of deciding 2 and 3 are on request: holds.
+/// Status 1 is trying; ways of deciding 2 and 3 are on request: holds. What is stuck keeps its time, so that it is not all
+/// due at once and before what was under way.
 pub(super) const RELEASE: &str = "UPDATE tcc_log_transactions INDEXED BY tcc_log_transactions_due \
-                                  SET next_attempt_at = iif(status = 1 AND decides IN (2, 3), decide_by, ?) \
+                                  SET next_attempt_at = CASE WHEN status = 1 AND decides IN (2, 3) THEN decide_by \
+                                  WHEN has_stuck THEN next_attempt_at ELSE ? END \
                                   WHERE finished_at IS NULL";
 
 pub(super) const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \

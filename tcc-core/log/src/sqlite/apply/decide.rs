@@ -1,6 +1,6 @@
 //! The compare-and-set. The only statement that moves a transaction out of trying.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sqlx::SqliteConnection;
 use tcc_machine::Choice;
@@ -17,7 +17,7 @@ pub(super) const DECIDE: ManyRows = ManyRows {
     head: "UPDATE tcc_log_transactions AS t \
            SET status = v.column2, next_attempt_at = v.column3, cause = v.column4, decided_at = ? FROM (VALUES ",
     width: 5,
-    tail: ") AS v WHERE t.gid = v.column1 AND +t.status = 1 AND (v.column5 IS NULL OR t.branch_count = v.column5) RETURNING gid",
+    tail: ") AS v WHERE t.gid = v.column1 AND +t.status = 1 AND (v.column5 IS NULL OR t.branch_count = v.column5) RETURNING gid, branch_count",
 };
 
 pub(super) async fn apply(
@@ -42,16 +42,19 @@ pub(super) async fn apply(
                 .put(wanted.votes);
         })
         .await?;
-    let changed = rows.iter().map(|row| rows::gid(row, 0)).collect::<Result<HashSet<_>, _>>()?;
-    let losers: Vec<Gid> = asks.iter().map(|ask| ask.question.gid).filter(|gid| !changed.contains(gid)).collect();
+    let mut changed = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        changed.insert(rows::gid(row, 0)?, rows::count(row, 1)?);
+    }
+    let losers: Vec<Gid> = asks.iter().map(|ask| ask.question.gid).filter(|gid| !changed.contains_key(gid)).collect();
     let mut standing = rows::load_heads(connection, &losers).await?;
     for (ask, wanted) in asks.iter_mut().zip(wanted) {
-        let answer = if changed.contains(&wanted.gid) {
+        let answer = if let Some(branch_count) = changed.get(&wanted.gid).copied() {
             let cause = match &ask.question.choice {
                 Choice::Confirm { .. } => None,
                 Choice::Cancel { cause } => Some(cause.clone()),
             };
-            Decided::Stands { status: wanted.status, decided_at: now, cause }
+            Decided::Stands { status: wanted.status, decided_at: now, cause, branch_count }
         } else {
             what_stands(standing.remove(&wanted.gid))?
         };
@@ -87,7 +90,7 @@ fn what_stands(record: Option<TxRecord>) -> Result<Decided, Error> {
         (
             status @ (TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled),
             Some(decided_at),
-        ) => Ok(Decided::Stands { status, decided_at, cause: record.cause }),
+        ) => Ok(Decided::Stands { status, decided_at, cause: record.cause, branch_count: record.branch_count }),
         (TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled, None) => {
             Err(Error::Unusable("the log has a decision without its time".to_owned()))
         }
