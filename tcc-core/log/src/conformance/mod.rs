@@ -3,7 +3,7 @@
 //! A case gets a fresh, empty log. It uses only the trait and the log's own clock, so that it also runs against databases whose
 //! time nobody can set. Cases panic where a promise is broken.
 //!
-//! ```ignore
+//! ```text
 //! tcc_log::conformance_tests!(async || tcc_log::conformance::Made { log, keep });
 //! ```
 
