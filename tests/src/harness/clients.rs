@@ -1,6 +1,6 @@
 //! Calling the cluster as a careful client does: an unknown outcome is asked again under the same key.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use tcc_proto::order::v1::{CreateOrderRequest, Order, order_service_client::OrderServiceClient};
 use tcc_types::{Entropy, SystemEntropy};
@@ -15,19 +15,28 @@ const PAUSE_CAP: Duration = Duration::from_secs(1);
 /// Whether the same request under the same key may be sent again.
 #[must_use]
 pub fn is_repeatable(status: &Status) -> bool {
-    match status.code() {
-        // tonic reports its own timeout, and a connection that broke under a call, as one of these.
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => true,
-        Code::Unknown => is_transport(status),
-        _ => false,
+    // A server's answer has no source: this one was made here, of a connection that broke or was ended under the call. Its code
+    // says nothing (a graceful GOAWAY comes as INTERNAL).
+    if status.source().is_some() {
+        return true;
     }
-}
-
-// A connection that is cut while an answer is under way comes as UNKNOWN, with the transport's error as its source.
-fn is_transport(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
-        || status.message().contains("transport error")
-        || status.message().contains("h2")
+    match status.code() {
+        // tonic reports its own timeout as CANCELLED.
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => true,
+        Code::Ok
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
 }
 
 /// Waits before attempt `attempt + 1`: what the server asks for, or capped exponential backoff; with full jitter.
