@@ -44,7 +44,7 @@ async fn serve<D: OrderDatabase>(
     let store = store.map_err(|error| anyhow!("orders: {error}"))?;
     D::migrator().run(store.write_pool()).await.context("orders: cannot migrate the database")?;
     let engine = Engine::new(OrderBranch::<D>::new(), store.clone());
-    let registry = registry.with(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
+    let registry = registry.with_reserved(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
     let entropy = Arc::new(SystemEntropy);
     let coordinator = Coordinator::start(Arc::new(log), registry, config.coordinator, entropy).await?;
 
@@ -77,9 +77,11 @@ async fn serve_and_drain(
     let draining = async {
         stopping.cancelled().await;
         tracing::info!(drain_ms = drain.as_millis(), "stopping");
-        coordinator.shutdown(drain).await;
+        coordinator.drain(drain).await;
     };
     let (served, ()) = tokio::join!(serving, draining);
+    // Only now: until the last call has ended, it may read the log.
+    coordinator.close().await;
     tracing::info!("stopped");
     Ok(served?)
 }

@@ -189,14 +189,20 @@ async fn a_transaction_that_is_no_order_is_not_found_as_one() {
         participant: participant.to_owned(),
         payload: Some(payload),
     };
-    let malformed = spec("order", "order", any(&PlaceOrder::default()));
-    for branch in [spec("order", "inventory", any(&stock)), spec("s", "inventory", any(&stock)), malformed] {
+    for branch in [spec("order", "inventory", any(&stock)), spec("s", "inventory", any(&stock))] {
         let request = SubmitRequest { branches: vec![branch], wait: Wait::End.into(), ..SubmitRequest::default() };
         let ended = world.coordinator().submit(request).await.unwrap().into_inner().transaction.unwrap();
         for error in [world.get(&ended.gid).await, world.confirm(&ended.gid).await, world.cancel(&ended.gid).await] {
             assert_eq!(error.unwrap_err().code(), Code::NotFound);
         }
     }
+    // An order without its stock is for nobody to make.
+    let placing = PlaceOrder { user_id: "ann".to_owned(), ..PlaceOrder::default() };
+    let request = SubmitRequest { branches: vec![spec("order", "order", any(&placing))], ..SubmitRequest::default() };
+    let error = world.coordinator().submit(request).await.unwrap_err();
+    let details = error.get_error_details();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "branches[0].participant");
     assert!(world.list(ListOrdersRequest::default()).await.unwrap().orders.is_empty());
     world.stop().await;
 }

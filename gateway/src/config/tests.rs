@@ -1,6 +1,10 @@
 //! The defaults, the example file that documents them, and settings that do not fit.
 
-use std::{collections::BTreeSet, io::Write, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::Path,
+};
 
 use super::*;
 
@@ -35,14 +39,14 @@ fn fields_of(config: &Config) -> BTreeSet<String> {
     fields
 }
 
-/// `section.field` for every assignment in a TOML file as simple as the example.
-fn assignments(toml: &str) -> BTreeSet<String> {
-    let (mut section, mut fields) = (String::new(), BTreeSet::new());
+/// `section.field` and value for every assignment in a TOML file as simple as the example.
+fn assignments(toml: &str) -> BTreeMap<String, String> {
+    let (mut section, mut fields) = (String::new(), BTreeMap::new());
     for line in toml.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = format!("{name}.");
-        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
-            fields.insert(format!("{section}{name}"));
+        } else if let Some((name, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            fields.insert(format!("{section}{name}"), value.trim_matches('"').to_owned());
         }
     }
     fields
@@ -62,7 +66,23 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert_eq!(format!("{example:#?}"), format!("{:#?}", Config::default()));
     let fields = fields_of(&Config::default());
     assert!(fields.contains("coordinator.branches_max") && fields.contains("participants.coupon.endpoint"), "{fields:?}");
-    assert_eq!(assignments(&std::fs::read_to_string(EXAMPLE).unwrap()), fields);
+    let assigned: BTreeSet<_> = assignments(&std::fs::read_to_string(EXAMPLE).unwrap()).into_keys().collect();
+    assert_eq!(assigned, fields);
+}
+
+#[test]
+fn the_readmes_table_has_settings_with_their_defaults() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, table) = readme.split_once("<!-- configuration -->").unwrap();
+    let (table, _) = table.split_once("<!-- /configuration -->").unwrap();
+    let defaults = assignments(&std::fs::read_to_string(EXAMPLE).unwrap());
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|line| line.starts_with("| `")).map(|line| line.split('|').map(str::trim).collect()).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let (setting, default) = (row[1].trim_matches('`'), row[2].trim_matches('`'));
+        assert_eq!(defaults.get(setting).map(String::as_str), Some(default), "{setting}");
+    }
 }
 
 #[test]

@@ -14,7 +14,8 @@ use tonic::{
 
 use crate::{
     Begin, Branch, Enlisted, Error, List, Page, Submit, Transaction, Wait,
-    error::{asked_delay, is_repeatable},
+    error::{asked_delay, says_nothing_started},
+    is_repeatable,
 };
 
 /// The metadata that names who asks.
@@ -89,9 +90,10 @@ impl Client {
     /// Runs a whole transaction. A refusal is no error: see [`Transaction::decision`] and [`Transaction::refusal`].
     ///
     /// # Errors
-    /// [`Error`]; nothing was started unless it is retryable.
+    /// [`Error`]. Only [`Error::nothing_started`] tells that nothing was started; otherwise that is unknown, and a clone of this
+    /// request, sent later, is the same transaction.
     pub async fn submit(&self, submit: Submit) -> Result<Transaction, Error> {
-        let message = submit.to_proto(random_key);
+        let message = submit.to_proto();
         let answer = self.repeat(message, async |mut calls, request| calls.submit(request).await).await?;
         Transaction::from_proto(answer.transaction)
     }
@@ -101,7 +103,7 @@ impl Client {
     /// # Errors
     /// As [`Self::submit`].
     pub async fn begin(&self, begin: Begin) -> Result<Transaction, Error> {
-        let message = begin.to_proto(random_key);
+        let message = begin.to_proto();
         let answer = self.repeat(message, async |mut calls, request| calls.begin(request).await).await?;
         Transaction::from_proto(answer.transaction)
     }
@@ -109,7 +111,7 @@ impl Client {
     /// Adds a branch and tries it.
     ///
     /// # Errors
-    /// As [`Self::submit`].
+    /// [`Error`]; whether it had an effect is unknown unless [`Error::nothing_started`].
     pub async fn enlist(&self, gid: Gid, branch: &Branch) -> Result<(Enlisted, Transaction), Error> {
         let message = proto::EnlistRequest { gid: gid.to_string(), branch: Some(branch.to_proto()) };
         let answer = self.repeat(message, async |mut calls, request| calls.enlist(request).await).await?;
@@ -119,7 +121,7 @@ impl Client {
     /// Asks for Confirm. What stands is in the answer's decision: it may be Cancel.
     ///
     /// # Errors
-    /// As [`Self::submit`].
+    /// As [`Self::enlist`].
     pub async fn confirm(&self, gid: Gid, wait: Wait) -> Result<Transaction, Error> {
         let message = proto::ConfirmTransactionRequest { gid: gid.to_string(), wait: wait.code() };
         let answer = self.repeat(message, async |mut calls, request| calls.confirm(request).await).await?;
@@ -129,7 +131,7 @@ impl Client {
     /// Asks for Cancel. What stands is in the answer's decision: it may be Confirm.
     ///
     /// # Errors
-    /// As [`Self::submit`].
+    /// As [`Self::enlist`].
     pub async fn cancel(&self, gid: Gid, wait: Wait) -> Result<Transaction, Error> {
         let message = proto::CancelTransactionRequest { gid: gid.to_string(), wait: wait.code() };
         let answer = self.repeat(message, async |mut calls, request| calls.cancel(request).await).await?;
@@ -139,7 +141,7 @@ impl Client {
     /// Reads a transaction.
     ///
     /// # Errors
-    /// As [`Self::submit`]; NOT_FOUND if there is none.
+    /// As [`Self::enlist`]; NOT_FOUND if there is none.
     pub async fn get(&self, gid: Gid) -> Result<Transaction, Error> {
         let message = proto::GetTransactionRequest { gid: gid.to_string() };
         let answer = self.repeat(message, async |mut calls, request| calls.get(request).await).await?;
@@ -149,7 +151,7 @@ impl Client {
     /// Lists transactions, newest first.
     ///
     /// # Errors
-    /// As [`Self::submit`].
+    /// As [`Self::enlist`].
     pub async fn list(&self, list: &List) -> Result<Page, Error> {
         let answer = self.repeat(list.to_proto(), async |mut calls, request| calls.list(request).await).await?;
         let transactions = answer.transactions.into_iter().map(|one| Transaction::from_proto(Some(one)));
@@ -175,7 +177,7 @@ impl Client {
         message: M,
         send: impl AsyncFn(CoordinatorClient<Channel>, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
-        let mut attempt = 1;
+        let (mut attempt, mut earlier_unknown) = (1, false);
         loop {
             let mut request = Request::new(message.clone());
             request.metadata_mut().insert(INITIATOR_KEY, self.initiator.clone());
@@ -183,15 +185,14 @@ impl Client {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
             };
-            let Some(delay) = self.retries.delay(attempt, &status, &SystemEntropy) else { return Err(status.into()) };
+            let Some(delay) = self.retries.delay(attempt, &status, &SystemEntropy) else {
+                return Err(Error::Status { status: Box::new(status), earlier_unknown });
+            };
+            earlier_unknown |= !says_nothing_started(&status);
             sleep(delay).await;
             attempt += 1;
         }
     }
-}
-
-fn random_key() -> String {
-    format!("random-{:016x}{:016x}", SystemEntropy.next_u64(), SystemEntropy.next_u64())
 }
 
 #[cfg(test)]
@@ -232,15 +233,8 @@ mod tests {
     #[test]
     fn only_what_may_be_repeated_is_repeated() {
         let bad = status::invalid("tcc.v1", &[Invalid::new("gid", "is bad")]);
-        for status in [bad, Status::unknown("no transport behind it"), Status::already_exists("x"), Status::cancelled("x")] {
+        for status in [bad, Status::unknown("no transport behind it"), Status::already_exists("x"), Status::internal("x")] {
             assert_eq!(delay_ms(1, &status), None, "{status:?}");
         }
-    }
-
-    #[test]
-    fn random_keys_are_well_formed_and_differ() {
-        let (one, other) = (random_key(), random_key());
-        assert!(tcc_types::IdempotencyKey::new(one.clone()).is_ok());
-        assert_ne!(one, other);
     }
 }

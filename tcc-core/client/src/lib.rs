@@ -1,8 +1,8 @@
 //! A typed client for initiators in Rust: runs global transactions over `tcc.v1.Coordinator`.
 //!
 //! It repeats a call whose outcome is unknown, or that was refused for now, a bounded number of times; every call that it sends
-//! is safe to repeat, since a submit or a begin without a gid or a key of its own gets a random key. It keeps no state and
-//! decides nothing.
+//! is safe to repeat, since a [`Submit`] or a [`Begin`] without a gid or a key of its own has a random key from when it is built.
+//! It keeps no state and decides nothing.
 //!
 //! ```no_run
 //! # use tcc_client::{Branch, Client, Submit};
@@ -24,6 +24,6 @@ mod request;
 mod transaction;
 
 pub use client::{Client, Retries};
-pub use error::Error;
-pub use request::{Begin, Branch, List, Submit, TryOrder, Wait, pack};
+pub use error::{Error, is_repeatable};
+pub use request::{Begin, Branch, Key, List, Submit, TryOrder, Wait, pack};
 pub use transaction::{Enlisted, Page, Transaction};

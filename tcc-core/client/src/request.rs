@@ -3,7 +3,9 @@
 use prost::{Message, Name};
 use prost_types::Any;
 use tcc_proto::tcc::v1 as proto;
-use tcc_types::{BranchId, Gid, IdempotencyKey, Initiator, Invalid, ParticipantName, Timestamp, TxStatus};
+use tcc_types::{
+    BranchId, Entropy, Gid, IdempotencyKey, Initiator, Invalid, ParticipantName, SystemEntropy, Timestamp, TxStatus,
+};
 use tcc_wire::timestamp_to_proto;
 
 /// A message with its type, as payloads are sent. No map fields inside: a request's identity covers its bytes.
@@ -70,13 +72,53 @@ impl Branch {
     }
 }
 
+/// What makes a repeated request the same, unless a gid does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The caller's own. It also joins requests that are built anew, after a restart for example.
+    Own(IdempotencyKey),
+    /// Random. Not sent with a request that has a gid: the gid alone is then its identity.
+    Random(u128),
+}
+
+impl Key {
+    fn random(entropy: &dyn Entropy) -> Self {
+        Self::Random(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()))
+    }
+
+    /// A request with neither gid nor key could start a second transaction when it is repeated.
+    fn sent(&self, gid: Option<Gid>) -> String {
+        match (self, gid) {
+            (Self::Own(key), _) => key.to_string(),
+            (Self::Random(_), Some(_)) => String::new(),
+            (Self::Random(random), None) => format!("random-{random:032x}"),
+        }
+    }
+}
+
+/// A random key, another one each time.
+impl Default for Key {
+    fn default() -> Self {
+        Self::random(&SystemEntropy)
+    }
+}
+
+impl From<IdempotencyKey> for Key {
+    fn from(key: IdempotencyKey) -> Self {
+        Self::Own(key)
+    }
+}
+
 /// A whole transaction.
+///
+/// One value, with its clones, is one transaction however often it is sent. Two values built alike are two transactions and not
+/// equal, unless both have the same [`Key::Own`] or gid.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Submit {
     /// Minted by the caller; `None`: the coordinator mints it.
     pub gid: Option<Gid>,
-    /// What makes a repeated request the same. With neither this nor a gid, the client takes a random key.
-    pub key: Option<IdempotencyKey>,
+    /// What makes a repeated request the same. By default a random key, drawn when this value is built.
+    pub key: Key,
     /// At least one.
     pub branches: Vec<Branch>,
     /// In which order to try.
@@ -98,14 +140,14 @@ impl Submit {
         Self { branches: branches.into_iter().collect(), ..Self::default() }
     }
 
-    pub(crate) fn to_proto(&self, random_key: impl FnOnce() -> String) -> proto::SubmitRequest {
+    pub(crate) fn to_proto(&self) -> proto::SubmitRequest {
         let try_order = match self.try_order {
             TryOrder::Parallel => proto::TryOrder::Parallel,
             TryOrder::Sequential => proto::TryOrder::Sequential,
         };
         proto::SubmitRequest {
             gid: text(self.gid.as_ref()),
-            idempotency_key: repeatable(self.gid, self.key.as_ref(), random_key),
+            idempotency_key: self.key.sent(self.gid),
             branches: self.branches.iter().map(Branch::to_proto).collect(),
             try_order: try_order.into(),
             hold: self.hold,
@@ -116,22 +158,22 @@ impl Submit {
     }
 }
 
-/// A transaction to which branches will be enlisted.
+/// A transaction to which branches will be enlisted. As with [`Submit`], one value is one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begin {
     /// As in [`Submit`].
     pub gid: Option<Gid>,
     /// As in [`Submit`].
-    pub key: Option<IdempotencyKey>,
+    pub key: Key,
     /// Until when it may stay undecided; `None`: the coordinator's default.
     pub decide_by: Option<Timestamp>,
 }
 
 impl Begin {
-    pub(crate) fn to_proto(&self, random_key: impl FnOnce() -> String) -> proto::BeginRequest {
+    pub(crate) fn to_proto(&self) -> proto::BeginRequest {
         proto::BeginRequest {
             gid: text(self.gid.as_ref()),
-            idempotency_key: repeatable(self.gid, self.key.as_ref(), random_key),
+            idempotency_key: self.key.sent(self.gid),
             decide_by: self.decide_by.map(timestamp_to_proto),
         }
     }
@@ -174,31 +216,39 @@ fn text(value: Option<&impl ToString>) -> String {
     value.map(ToString::to_string).unwrap_or_default()
 }
 
-/// A request with neither gid nor key could start a second transaction when it is repeated.
-fn repeatable(gid: Option<Gid>, key: Option<&IdempotencyKey>, random_key: impl FnOnce() -> String) -> String {
-    match (gid, key) {
-        (_, Some(key)) => key.to_string(),
-        (Some(_), None) => String::new(),
-        (None, None) => random_key(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tcc_types::SystemEntropy;
-
     use super::*;
+
+    struct Ones;
+
+    impl Entropy for Ones {
+        fn next_u64(&self) -> u64 {
+            1
+        }
+    }
 
     #[test]
     fn a_request_is_always_repeatable() {
-        let random = || "random".to_owned();
         let gid = Some(Gid::mint(Timestamp::from_millis(1_790_000_000_000), &SystemEntropy));
-        let key = Some(IdempotencyKey::new("mine").unwrap());
-        let sent = |gid, key| Submit { gid, key, ..Submit::default() }.to_proto(random).idempotency_key;
-        assert_eq!(sent(None, None), "random");
-        assert_eq!(sent(gid, None), "");
-        assert_eq!((sent(None, key.clone()).as_str(), sent(gid, key).as_str()), ("mine", "mine"));
-        assert_eq!(Begin::default().to_proto(random).idempotency_key, "random");
+        let (own, random) = (Key::from(IdempotencyKey::new("mine").unwrap()), Key::random(&Ones));
+        let sent = |gid, key: &Key| Submit { gid, key: key.clone(), ..Submit::default() }.to_proto().idempotency_key;
+        assert_eq!(sent(None, &random), "random-00000000000000010000000000000001");
+        assert_eq!(sent(gid, &random), "");
+        assert_eq!((sent(None, &own).as_str(), sent(gid, &own).as_str()), ("mine", "mine"));
+        assert_eq!(Begin { key: own, ..Begin::default() }.to_proto().idempotency_key, "mine");
+    }
+
+    #[test]
+    fn a_value_keeps_its_random_key_and_the_next_value_has_another() {
+        let (one, other) = (Submit::default(), Submit::default());
+        let key = one.to_proto().idempotency_key;
+        assert!(IdempotencyKey::new(key.clone()).is_ok());
+        assert_eq!(one.clone().to_proto().idempotency_key, key);
+        assert_ne!(other.to_proto().idempotency_key, key);
+        let begin = Begin::default();
+        assert_eq!(begin.to_proto(), begin.clone().to_proto());
+        assert_ne!(begin, Begin::default());
     }
 
     #[test]

@@ -169,7 +169,14 @@ async fn transactions_are_read_and_listed_page_by_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_fails_for_now_is_sent_again_a_bounded_number_of_times() {
-    for failure in [unavailable, || status::exhausted("tcc.v1", "transactions_in_flight_max", 1, Duration::from_millis(2))] {
+    let exhausted = || status::exhausted("tcc.v1", "transactions_in_flight_max", 1, Duration::from_millis(2));
+    let failures: [(fn() -> Status, bool); 4] = [
+        (unavailable, false),
+        (exhausted, true),
+        (|| Status::deadline_exceeded("too late"), false),
+        (|| Status::cancelled("timeout"), false),
+    ];
+    for (failure, nothing_started) in failures {
         let world = World::start(failure).await;
         world.fails.store(3, Ordering::SeqCst);
         world.client.submit(Submit::of([branch("a", "yes")])).await.unwrap();
@@ -177,12 +184,40 @@ async fn a_call_that_fails_for_now_is_sent_again_a_bounded_number_of_times() {
 
         world.fails.store(10, Ordering::SeqCst);
         let error = world.client.submit(Submit::of([branch("a", "yes")])).await.unwrap_err();
-        assert!(error.is_retryable() && error.reason().is_some(), "{error:?}");
+        assert_eq!((error.is_retryable(), error.nothing_started()), (true, nothing_started), "{error:?}");
         assert_eq!(world.fails.load(Ordering::SeqCst), 6, "four attempts");
         world.fails.store(0, Ordering::SeqCst);
         assert_eq!(world.client.list(&List::default()).await.unwrap().transactions.len(), 1);
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_value_is_one_transaction_however_often_it_is_sent() {
+    let world = World::start(unavailable).await;
+    let client = &world.client;
+    let submit = Submit::of([branch("a", "yes")]);
+    let gid = client.submit(submit.clone()).await.unwrap().gid;
+    assert_eq!(client.submit(submit).await.unwrap().gid, gid);
+    assert_ne!(client.submit(Submit::of([branch("a", "yes")])).await.unwrap().gid, gid, "built anew");
+
+    let begin = Begin::default();
+    let gid = client.begin(begin.clone()).await.unwrap().gid;
+    assert_eq!(client.begin(begin).await.unwrap().gid, gid);
+    assert_eq!(client.list(&List::default()).await.unwrap().transactions.len(), 3);
+    client.cancel(gid, Wait::End).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_repetition_does_not_hide_that_the_first_attempt_is_unknown() {
+    let world = World::start(unavailable).await;
+    let wrong = Submit::of([branch("a", "nobody")]);
+    assert!(world.client.submit(wrong.clone()).await.unwrap_err().nothing_started());
+    world.fails.store(1, Ordering::SeqCst);
+    let error = world.client.submit(wrong).await.unwrap_err();
+    assert_eq!((error.reason().as_deref(), error.nothing_started()), (Some("INVALID_FIELDS"), false));
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,5 +229,5 @@ async fn what_is_wrong_is_named_and_not_repeated() {
     assert_eq!(error.reason().as_deref(), Some("INVALID_FIELDS"));
     world.stop().await;
     let nobody = Client::connect("http://127.0.0.1:1", Initiator::new("shop").unwrap()).await.unwrap_err();
-    assert!(matches!(nobody, Error::Connect(_)));
+    assert!(matches!(nobody, Error::Connect(_)) && nobody.nothing_started());
 }

@@ -32,7 +32,7 @@ pub struct Config {
     pub begin_for_ms: u64,
     /// How far clocks may be apart: added to `try_until` to make `not_after`, and allowed to gids from the future.
     pub clock_allowance_ms: u64,
-    /// How long after `decide_by` a participant asks for the outcome of a row that is still tried.
+    /// How long after `decide_by` a participant may ask for the outcome of a row that is still tried.
     pub ask_grace_ms: u64,
     /// How long one call to a participant may take before its outcome counts as unknown.
     pub call_timeout_ms: u64,

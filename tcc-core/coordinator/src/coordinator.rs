@@ -100,6 +100,12 @@ impl Coordinator {
         &self.0.config
     }
 
+    /// The participants.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
     /// How many transactions have a driver here.
     #[must_use]
     pub fn in_memory(&self) -> usize {
@@ -300,9 +306,14 @@ impl Coordinator {
         }
     }
 
-    /// The end of the process: begins nothing more, lets transactions end for at most `grace`, hands the others to recovery,
-    /// and closes the log.
+    /// The end of the process: [`Self::drain`], then [`Self::close`].
     pub async fn shutdown(&self, grace: Duration) {
+        self.drain(grace).await;
+        self.close().await;
+    }
+
+    /// Begins nothing more, lets transactions end for at most `grace`, and hands the others to recovery. Reads still work.
+    pub async fn drain(&self, grace: Duration) {
         self.0.draining.cancel();
         self.0.tasks.close();
         if timeout(grace, self.0.tasks.wait()).await.is_err() {
@@ -310,6 +321,10 @@ impl Coordinator {
         }
         self.0.aborting.cancel();
         self.0.tasks.wait().await;
+    }
+
+    /// Flushes and closes the log; nothing can be asked any more.
+    pub async fn close(&self) {
         self.0.log.close().await;
     }
 

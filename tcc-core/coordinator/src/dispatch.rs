@@ -30,20 +30,40 @@ pub trait Endpoint: Send + Sync + 'static {
 
 /// The participants of one coordinator, by name.
 #[derive(Clone, Default)]
-pub struct Registry(BTreeMap<ParticipantName, Arc<dyn Endpoint>>);
+pub struct Registry(BTreeMap<ParticipantName, Entry>);
+
+#[derive(Clone)]
+struct Entry {
+    endpoint: Arc<dyn Endpoint>,
+    reserved: bool,
+}
 
 impl Registry {
     /// Adds one; a second one with the same name replaces the first.
     #[must_use]
     pub fn with(mut self, name: ParticipantName, endpoint: Arc<dyn Endpoint>) -> Self {
-        self.0.insert(name, endpoint);
+        self.0.insert(name, Entry { endpoint, reserved: false });
+        self
+    }
+
+    /// Adds one that only this process may name: the gRPC services refuse it. For a participant whose branches mean something
+    /// only beside others, as an order does beside its stock.
+    #[must_use]
+    pub fn with_reserved(mut self, name: ParticipantName, endpoint: Arc<dyn Endpoint>) -> Self {
+        self.0.insert(name, Entry { endpoint, reserved: true });
         self
     }
 
     /// Finds one.
     #[must_use]
     pub fn get(&self, name: &ParticipantName) -> Option<&Arc<dyn Endpoint>> {
-        self.0.get(name)
+        self.0.get(name).map(|entry| &entry.endpoint)
+    }
+
+    /// Whether only this process may name it.
+    #[must_use]
+    pub fn is_reserved(&self, name: &ParticipantName) -> bool {
+        self.0.get(name).is_some_and(|entry| entry.reserved)
     }
 
     /// Their names, in order.

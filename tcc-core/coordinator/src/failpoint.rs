@@ -1,6 +1,6 @@
 //! Named points in a transaction's life where tests can stop the process. Compiled to nothing without the feature `failpoints`.
 
-/// Every point, in the order of a transaction's life: before and after each durable write and each call.
+/// Every point, in the order of a transaction's life: before and after each durable write and each call that its driver makes.
 pub const ALL: [&str; 16] = [
     BEGIN_BEFORE,
     BEGIN_AFTER,

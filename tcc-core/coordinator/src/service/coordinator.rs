@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use tcc_log::ListFilter;
 use tcc_proto::tcc::v1 as proto;
-use tcc_types::{BranchKey, FingerprintBuilder, Gid, Initiator, Invalid, LogName};
+use tcc_types::{BranchKey, FingerprintBuilder, Gid, Initiator, Invalid, LogName, TxStatus};
 use tcc_wire::{page, refusal_to_proto, timestamp_to_proto, violation_to_proto};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -37,7 +37,7 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
 
     async fn submit(&self, request: Request<proto::SubmitRequest>) -> Result<Response<proto::SubmitResponse>, Status> {
         let initiator = initiator_of(request.metadata())?;
-        let request = submit_from_proto(initiator, request.into_inner())?;
+        let request = submit_from_proto(&self.0, initiator, request.into_inner())?;
         let view = self.0.submit(request).await.map_err(refuse)?;
         Ok(Response::new(proto::SubmitResponse { transaction: Some(transaction_to_proto(view)) }))
     }
@@ -58,7 +58,7 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
         let request = request.into_inner();
         let mut fields = Fields::default();
         let gid = fields.gid(&request.gid);
-        let branch = fields.branch("branch", request.branch);
+        let branch = fields.branch("branch", request.branch, self.0.registry());
         let (Some(gid), Some(branch)) = (gid, branch) else { return Err(fields.status()) };
         let (answer, view) = self.0.enlist(gid, branch).await.map_err(refuse)?;
         let outcome = Some(enlist_answer_to_proto(answer));
@@ -107,6 +107,7 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
         let request = request.into_inner();
         let config = self.0.config();
         let mut fields = Fields::default();
+        fields.at_most("statuses", request.statuses.len(), "the number of statuses", TxStatus::ALL.len())?;
         let mut filter = ListFilter::default();
         let mut print = FingerprintBuilder::new("transactions").text(&request.initiator);
         for (index, status) in request.statuses.iter().enumerate() {
@@ -148,6 +149,7 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
     ) -> Result<Response<proto::GetOutcomeResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
+        fields.at_most("queries", request.queries.len(), "outcome_queries_max", self.0.config().outcome_queries_max)?;
         let coordinator = fields.take(LogName::new(request.coordinator));
         let queries: Vec<_> =
             request.queries.into_iter().enumerate().filter_map(|(index, query)| query_of(&mut fields, index, query)).collect();
@@ -159,12 +161,14 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
     }
 }
 
-fn submit_from_proto(initiator: Initiator, request: proto::SubmitRequest) -> Result<Submit, Status> {
+fn submit_from_proto(coordinator: &Coordinator, initiator: Initiator, request: proto::SubmitRequest) -> Result<Submit, Status> {
     let mut fields = Fields::default();
+    fields.at_most("branches", request.branches.len(), "branches_max", coordinator.config().branches_max as usize)?;
     let gid = fields.optional_gid(&request.gid);
     let key = fields.optional_key(request.idempotency_key);
     let specs = request.branches.into_iter().enumerate();
-    let branches = specs.filter_map(|(index, spec)| fields.branch(&format!("branches[{index}]"), Some(spec))).collect();
+    let branch = |(index, spec)| fields.branch(&format!("branches[{index}]"), Some(spec), coordinator.registry());
+    let branches = specs.filter_map(branch).collect();
     let try_order = fields.try_order(request.try_order);
     let try_until = fields.optional_time("try_until", request.try_until.as_ref());
     let decide_by = fields.optional_time("decide_by", request.decide_by.as_ref());

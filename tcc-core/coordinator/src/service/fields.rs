@@ -8,7 +8,7 @@ use tcc_wire::status;
 use tonic::Status;
 
 use super::DOMAIN;
-use crate::{TryOrder, Wait, Warrant};
+use crate::{Registry, TryOrder, Wait, Warrant};
 
 /// What is wrong with a request so far.
 #[derive(Default)]
@@ -35,6 +35,15 @@ impl Fields {
         if self.0.is_empty() { Ok(()) } else { Err(self.status()) }
     }
 
+    /// No more than so many, before any of them is looked at.
+    pub(super) fn at_most(&mut self, field: &str, count: usize, limit_name: &str, limit: usize) -> Result<(), Status> {
+        if count <= limit {
+            return Ok(());
+        }
+        self.0.push(Invalid::new(field, format!("has {count} entries; {limit_name} is {limit}")));
+        Err(std::mem::take(self).status())
+    }
+
     pub(super) fn gid(&mut self, gid: &str) -> Option<Gid> {
         self.take(gid.parse())
     }
@@ -56,11 +65,15 @@ impl Fields {
     }
 
     /// One branch under the field name that the caller knows it by.
-    pub(super) fn branch(&mut self, field: &str, spec: Option<proto::BranchSpec>) -> Option<NewBranch> {
+    pub(super) fn branch(&mut self, field: &str, spec: Option<proto::BranchSpec>, registry: &Registry) -> Option<NewBranch> {
         let spec = self.take(spec.ok_or_else(|| Invalid::new(field, "is required")))?;
         let branch = self.take(BranchId::new(spec.branch_id).map_err(|bad| bad.within(field)));
         let participant = self.take(ParticipantName::new(spec.participant).map_err(|bad| bad.within(field)));
         let payload = self.take(tcc_wire::payload_from_proto("payload", spec.payload).map_err(|bad| bad.within(field)));
+        if let Some(name) = participant.as_ref().filter(|name| registry.is_reserved(name)) {
+            let problem = format!("{:?} is for the gateway's own transactions", name.as_str());
+            self.0.push(Invalid::new("participant", problem).within(field));
+        }
         Some(NewBranch { branch: branch?, participant: participant?, payload: payload? })
     }
 
