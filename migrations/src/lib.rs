@@ -9,3 +9,4 @@ pub mod inventory;
 pub mod log;
 pub mod orders;
 pub mod participant;
+pub mod sqlite;

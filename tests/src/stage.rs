@@ -52,6 +52,7 @@ pub fn quick(binary: &str) -> ClusterConfig {
         coordinator: json!({
             "retry_base_ms": 20,
             "retry_cap_ms": 250,
+            "stuck_probe_ms": 250,
             "recovery_interval_ms": 100,
             "call_timeout_ms": 2_000,
             "try_for_ms": 30_000,
@@ -76,6 +77,15 @@ impl Stage {
     /// Something has not ended, a rule is broken, or a process ended badly.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.must_balance(Scope::AtRest).await?;
+        self.stop().await
+    }
+
+    /// As [`Stage::finish`], after a test that called participants without a coordinator.
+    ///
+    /// # Errors
+    /// As [`Stage::finish`].
+    pub async fn finish_called_by_hand(mut self) -> anyhow::Result<()> {
+        self.must_balance(Scope::AtRestCalledByHand).await?;
         self.stop().await
     }
 

@@ -2,36 +2,45 @@
 
 use std::time::Duration;
 
-use sqlx::error::ErrorKind;
+use tcc_participant::status_of_sql;
 use tcc_proto::coupon::v1::{
     self as proto, GetCouponRequest, GetCouponResponse, IssueCouponRequest, IssueCouponResponse, ListCouponsRequest,
     ListCouponsResponse, coupon_service_server::CouponService,
 };
 use tcc_types::{Fingerprint, FingerprintBuilder, Invalid, check_name};
 use tcc_wire::{page, status, timestamp_from_proto, timestamp_to_proto};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use crate::{Coupon, CouponBooks, CouponState, DISCOUNT_MINOR_MAX, Issued, NewCoupon};
 
 const DOMAIN: &str = "coupon.v1";
-/// Coupons on a page that does not say.
-const PAGE_SIZE: u32 = 100;
-/// Most coupons on a page.
-const PAGE_SIZE_MAX: u32 = 1_000;
-/// When to repeat a call that the database did not answer.
+/// Coupons on a page that does not say, and most on a page.
+const PAGE_SIZES: (u32, u32) = (100, 1_000);
+/// When to repeat a call that was refused because of a limit.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The API over one database's coupons.
 #[derive(Debug)]
 pub struct CouponApi<B> {
     books: B,
+    admin_calls_in_flight_max: u32,
+    admin_calls: Semaphore,
 }
 
 impl<B: CouponBooks> CouponApi<B> {
-    /// Over these coupons.
+    /// Over these coupons. At most `admin_calls_in_flight_max` calls that write wait for the database at once, so that they never
+    /// crowd out the branches that share its one writer.
     #[must_use]
-    pub fn new(books: B) -> Self {
-        Self { books }
+    pub fn new(books: B, admin_calls_in_flight_max: u32) -> Self {
+        let permits = usize::try_from(admin_calls_in_flight_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { books, admin_calls_in_flight_max, admin_calls: Semaphore::new(permits) }
+    }
+
+    fn admit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let limit = u64::from(self.admin_calls_in_flight_max);
+        let refused = |_| status::exhausted(DOMAIN, "admin_calls_in_flight_max", limit, RETRY_AFTER);
+        self.admin_calls.try_acquire().map_err(refused)
     }
 }
 
@@ -39,6 +48,7 @@ impl<B: CouponBooks> CouponApi<B> {
 impl<B: CouponBooks> CouponService for CouponApi<B> {
     async fn issue_coupon(&self, request: Request<IssueCouponRequest>) -> Result<Response<IssueCouponResponse>, Status> {
         let coupon = coupon_from_proto(request.into_inner()).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        let _ = self.admit()?;
         match self.books.issue(&coupon).await.map_err(|error| failed(&error))? {
             Issued::Done(coupon) => Ok(Response::new(IssueCouponResponse { coupon: Some(coupon_to_proto(coupon)) })),
             Issued::OtherFields => {
@@ -91,11 +101,10 @@ fn page_from_proto(request: &ListCouponsRequest, filter: &Fingerprint) -> Result
     if !request.user_id.is_empty() {
         bad.extend(check_name("user_id", &request.user_id).err());
     }
-    match (page::size(request.page_size, PAGE_SIZE, PAGE_SIZE_MAX), page::decode(filter, &request.page_token)) {
-        (Ok(size), Ok(after)) if bad.is_empty() => Ok((size, after)),
-        (size, after) => {
-            bad.extend(size.err());
-            bad.extend(after.err());
+    match page::from_proto(request.page_size, &request.page_token, PAGE_SIZES, filter) {
+        Ok(page) if bad.is_empty() => Ok(page),
+        page => {
+            bad.extend(page.err().into_iter().flatten());
             Err(bad)
         }
     }
@@ -118,13 +127,7 @@ fn coupon_to_proto(coupon: Coupon) -> proto::Coupon {
     }
 }
 
-/// Every call may be repeated; what happened is for the log.
+/// What happened is for the log.
 fn failed(error: &sqlx::Error) -> Status {
-    tracing::error!(%error, "the database failed");
-    match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
-        None | Some(ErrorKind::Other) => {
-            status::unavailable(DOMAIN, "the database did not answer: repeat the call", RETRY_AFTER)
-        }
-        Some(_) => status::internal(DOMAIN),
-    }
+    status_of_sql(DOMAIN, error)
 }

@@ -50,14 +50,13 @@ async fn serve<D: CouponDatabase>(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     config.participant.validate().map_err(|bad| bad.within("participant"))?;
+    anyhow::ensure!(config.admin_calls_in_flight_max > 0, "admin_calls_in_flight_max: must be at least 1");
     let store = Store::<D>::open(&config.database_url, &config.participant).await.context("cannot open the database")?;
     D::migrator().run(store.write_pool()).await.context("cannot migrate the database")?;
     let engine = Engine::new(Coupons::<D>::new(), store.clone());
+    let api = CouponApi::new(D::books(store), config.admin_calls_in_flight_max);
 
-    let server = Server::bind(config.listen)
-        .await?
-        .add_service(engine.service())
-        .add_service(CouponServiceServer::new(CouponApi::new(D::books(store))));
+    let server = Server::bind(config.listen).await?.add_service(engine.service()).add_service(CouponServiceServer::new(api));
     ready(server.local_addr());
     server.serve(shutdown, Duration::from_millis(config.drain_ms)).await?;
     engine.close().await;

@@ -6,7 +6,7 @@ use sqlx::migrate::{Migrate, Migrator};
 use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
 use tcc_proto::coupon::v1::{LockCoupon, LockedCoupon};
 
-use crate::{Claim, CouponBooks, CouponStore, Locking, SettleError, lock, release, spend};
+use crate::{Claim, CouponBooks, CouponStore, Locking, lock, release, spend};
 
 /// A database that coupons can be kept in.
 pub trait CouponDatabase: Database<Connection: Migrate> {
@@ -56,10 +56,7 @@ impl<D: CouponDatabase> Participant for Coupons<D> {
     ) -> Result<Tried<LockedCoupon>, HandlerError> {
         let claim = match Claim::new(payload.coupon_id, payload.user_id) {
             Ok(claim) => claim,
-            Err(bad) => {
-                let problems: Vec<_> = bad.iter().map(ToString::to_string).collect();
-                return Ok(Tried::refused("BAD_REQUEST", problems.join("; ")));
-            }
+            Err(bad) => return Ok(Tried::bad_request(&bad)),
         };
         match lock(&mut D::coupons(conn), &claim, branch.gid()).await? {
             Locking::Locked { discount_minor } => {
@@ -76,7 +73,7 @@ impl<D: CouponDatabase> Participant for Coupons<D> {
         branch: &BranchContext,
         reserved: LockedCoupon,
     ) -> Result<(), HandlerError> {
-        settled(spend(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await)
+        Ok(spend(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await?)
     }
 
     async fn on_cancel(
@@ -85,14 +82,6 @@ impl<D: CouponDatabase> Participant for Coupons<D> {
         branch: &BranchContext,
         reserved: LockedCoupon,
     ) -> Result<(), HandlerError> {
-        settled(release(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await)
+        Ok(release(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await?)
     }
-}
-
-/// The SDK looks for the database's error to know whether to run the transaction again, so it gets that one unwrapped.
-fn settled(result: Result<(), SettleError<sqlx::Error>>) -> Result<(), HandlerError> {
-    result.map_err(|error| match error {
-        SettleError::Store(error) => HandlerError::from(error),
-        not_locked @ SettleError::NotLocked { .. } => HandlerError::from(not_locked),
-    })
 }

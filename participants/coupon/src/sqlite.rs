@@ -1,6 +1,7 @@
 //! Coupons on SQLite: the statements, and nothing that decides.
 
 use sqlx::{FromRow, Row, Sqlite, SqliteConnection, migrate::Migrator, sqlite::SqliteRow};
+use tcc_migrations::sqlite_now;
 use tcc_participant::Store;
 use tcc_types::{Gid, Timestamp};
 
@@ -13,10 +14,11 @@ impl CouponStore for SqliteCoupons<'_> {
     type Error = sqlx::Error;
 
     async fn lock(&mut self, claim: &Claim, gid: Gid) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(
-            "UPDATE coupons SET state = 2, gid = ?3 WHERE coupon_id = ?1 AND user_id = ?2 AND state = 1 \
-             AND expires_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 RETURNING discount_minor",
-        )
+        sqlx::query_scalar(concat!(
+            "UPDATE coupons SET state = 2, gid = ?3 WHERE coupon_id = ?1 AND user_id = ?2 AND state = 1 AND expires_at > ",
+            sqlite_now!(),
+            " RETURNING discount_minor",
+        ))
         .bind(claim.coupon_id())
         .bind(claim.user_id())
         .bind(gid.to_string())
@@ -25,10 +27,11 @@ impl CouponStore for SqliteCoupons<'_> {
     }
 
     async fn look(&mut self, coupon_id: &str) -> Result<Option<Seen>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT user_id, state, expires_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 AS expired \
-             FROM coupons WHERE coupon_id = ?1",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT user_id, state, expires_at <= ",
+            sqlite_now!(),
+            " AS expired FROM coupons WHERE coupon_id = ?1",
+        ))
         .bind(coupon_id)
         .fetch_optional(&mut *self.0)
         .await?;

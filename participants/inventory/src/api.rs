@@ -2,36 +2,45 @@
 
 use std::time::Duration;
 
-use sqlx::error::ErrorKind;
+use tcc_participant::status_of_sql;
 use tcc_proto::inventory::v1::{
     self as proto, AddStockRequest, AddStockResponse, GetStockRequest, GetStockResponse, ListStockRequest, ListStockResponse,
     inventory_service_server::InventoryService,
 };
-use tcc_types::{Fingerprint, FingerprintBuilder, Invalid, check_name};
+use tcc_types::{FingerprintBuilder, Invalid, check_name};
 use tcc_wire::{page, status, timestamp_to_proto};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks};
 
 const DOMAIN: &str = "inventory.v1";
-/// SKUs on a page that does not say.
-const PAGE_SIZE: u32 = 100;
-/// Most SKUs on a page.
-const PAGE_SIZE_MAX: u32 = 1_000;
-/// When to repeat a call that the database did not answer.
+/// SKUs on a page that does not say, and most on a page.
+const PAGE_SIZES: (u32, u32) = (100, 1_000);
+/// When to repeat a call that was refused because of a limit.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The API over one database's books.
 #[derive(Debug)]
 pub struct InventoryApi<B> {
     books: B,
+    admin_calls_in_flight_max: u32,
+    admin_calls: Semaphore,
 }
 
 impl<B: StockBooks> InventoryApi<B> {
-    /// Over these books.
+    /// Over these books. At most `admin_calls_in_flight_max` calls that write wait for the database at once, so that they never
+    /// crowd out the branches that share its one writer.
     #[must_use]
-    pub fn new(books: B) -> Self {
-        Self { books }
+    pub fn new(books: B, admin_calls_in_flight_max: u32) -> Self {
+        let permits = usize::try_from(admin_calls_in_flight_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { books, admin_calls_in_flight_max, admin_calls: Semaphore::new(permits) }
+    }
+
+    fn admit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let limit = u64::from(self.admin_calls_in_flight_max);
+        let refused = |_| status::exhausted(DOMAIN, "admin_calls_in_flight_max", limit, RETRY_AFTER);
+        self.admin_calls.try_acquire().map_err(refused)
     }
 }
 
@@ -39,6 +48,7 @@ impl<B: StockBooks> InventoryApi<B> {
 impl<B: StockBooks> InventoryService for InventoryApi<B> {
     async fn add_stock(&self, request: Request<AddStockRequest>) -> Result<Response<AddStockResponse>, Status> {
         let receipt = receipt_from_proto(request.into_inner()).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        let _admitted = self.admit()?;
         match self.books.receive(&receipt).await.map_err(|error| failed(&error))? {
             Received::Counted(stock) => Ok(Response::new(AddStockResponse { stock: Some(stock_to_proto(stock)) })),
             Received::OtherContent => {
@@ -62,7 +72,9 @@ impl<B: StockBooks> InventoryService for InventoryApi<B> {
 
     async fn list_stock(&self, request: Request<ListStockRequest>) -> Result<Response<ListStockResponse>, Status> {
         let filter = FingerprintBuilder::new("inventory.v1.ListStock").finish();
-        let (size, after) = page_from_proto(request.get_ref(), &filter).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        let ListStockRequest { page_size, page_token } = request.get_ref();
+        let (size, after) =
+            page::from_proto(*page_size, page_token, PAGE_SIZES, &filter).map_err(|bad| status::invalid(DOMAIN, &bad))?;
         let read = self.books.list(after.as_deref(), size + 1).await;
         let mut stock = read.map_err(|error| failed(&error))?;
         let next_page_token = page::finish(&mut stock, size, &filter, |last| last.sku.clone());
@@ -78,25 +90,12 @@ fn receipt_from_proto(request: AddStockRequest) -> Result<Receipt, Vec<Invalid>>
     }
 }
 
-fn page_from_proto(request: &ListStockRequest, filter: &Fingerprint) -> Result<(u32, Option<String>), Vec<Invalid>> {
-    match (page::size(request.page_size, PAGE_SIZE, PAGE_SIZE_MAX), page::decode(filter, &request.page_token)) {
-        (Ok(size), Ok(after)) => Ok((size, after)),
-        (size, after) => Err(size.err().into_iter().chain(after.err()).collect()),
-    }
-}
-
 fn stock_to_proto(stock: Stock) -> proto::Stock {
     let Stock { sku, initial, available, frozen, sold, updated_at } = stock;
     proto::Stock { sku, initial, available, frozen, sold, updated_at: Some(timestamp_to_proto(updated_at)) }
 }
 
-/// Every call may be repeated; what happened is for the log.
+/// What happened is for the log.
 fn failed(error: &sqlx::Error) -> Status {
-    tracing::error!(%error, "the database failed");
-    match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
-        None | Some(ErrorKind::Other) => {
-            status::unavailable(DOMAIN, "the database did not answer: repeat the call", RETRY_AFTER)
-        }
-        Some(_) => status::internal(DOMAIN),
-    }
+    status_of_sql(DOMAIN, error)
 }

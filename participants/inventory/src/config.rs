@@ -15,6 +15,8 @@ pub struct Config {
     pub database_url: String,
     /// How long calls under way may go on after the server was told to stop.
     pub drain_ms: u64,
+    /// AddStock calls at once; one more is refused at once with RESOURCE_EXHAUSTED. At least 1.
+    pub admin_calls_in_flight_max: u32,
     /// Logs.
     pub telemetry: Telemetry,
     /// Limits of the participant.
@@ -27,6 +29,7 @@ impl Default for Config {
             listen: (Ipv4Addr::LOCALHOST, 50_061).into(),
             database_url: "sqlite://data/inventory.db".to_owned(),
             drain_ms: 10_000,
+            admin_calls_in_flight_max: 64,
             telemetry: Telemetry::default(),
             participant: tcc_participant::Options::default(),
         }

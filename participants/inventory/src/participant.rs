@@ -7,7 +7,7 @@ use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Parti
 use tcc_proto::inventory::v1::{ReserveStock, ReservedStock, StockLine};
 use tcc_types::Invalid;
 
-use crate::{Lines, Reservation, SettleError, StockBooks, StockStore, release, reserve, spend};
+use crate::{Lines, Reservation, StockBooks, StockStore, release, reserve, spend};
 
 /// A database that stock can be kept in.
 pub trait StockDatabase: Database<Connection: Migrate> {
@@ -57,10 +57,7 @@ impl<D: StockDatabase> Participant for Inventory<D> {
     ) -> Result<Tried<ReservedStock>, HandlerError> {
         let lines = match lines_from_proto(payload.lines) {
             Ok(lines) => lines,
-            Err(bad) => {
-                let problems: Vec<_> = bad.iter().map(ToString::to_string).collect();
-                return Ok(Tried::refused("BAD_REQUEST", problems.join("; ")));
-            }
+            Err(bad) => return Ok(Tried::bad_request(&bad)),
         };
         match reserve(&mut D::stock(conn), &lines).await? {
             Reservation::Frozen => Ok(Tried::reserved(ReservedStock { lines: lines_to_proto(&lines) })),
@@ -74,7 +71,7 @@ impl<D: StockDatabase> Participant for Inventory<D> {
         _branch: &BranchContext,
         reserved: ReservedStock,
     ) -> Result<(), HandlerError> {
-        settled(spend(&mut D::stock(conn), &stored_lines(reserved)?).await)
+        Ok(spend(&mut D::stock(conn), &stored_lines(reserved)?).await?)
     }
 
     async fn on_cancel(
@@ -83,7 +80,7 @@ impl<D: StockDatabase> Participant for Inventory<D> {
         _branch: &BranchContext,
         reserved: ReservedStock,
     ) -> Result<(), HandlerError> {
-        settled(release(&mut D::stock(conn), &stored_lines(reserved)?).await)
+        Ok(release(&mut D::stock(conn), &stored_lines(reserved)?).await?)
     }
 }
 
@@ -99,13 +96,5 @@ fn stored_lines(reserved: ReservedStock) -> Result<Lines, HandlerError> {
     lines_from_proto(reserved.lines).map_err(|bad| match bad.into_iter().next() {
         Some(bad) => HandlerError::from(bad),
         None => HandlerError::from("the stored reservation is malformed"),
-    })
-}
-
-/// The SDK looks for the database's error to know whether to run the transaction again, so it gets that one unwrapped.
-fn settled(result: Result<(), SettleError<sqlx::Error>>) -> Result<(), HandlerError> {
-    result.map_err(|error| match error {
-        SettleError::Store(error) => HandlerError::from(error),
-        not_frozen @ SettleError::NotFrozen { .. } => HandlerError::from(not_frozen),
     })
 }

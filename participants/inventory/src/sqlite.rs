@@ -1,6 +1,7 @@
 //! Stock on SQLite: the statements, and nothing that decides.
 
 use sqlx::{FromRow, Row, Sqlite, SqliteConnection, migrate::Migrator, sqlite::SqliteRow};
+use tcc_migrations::sqlite_now;
 use tcc_participant::Store;
 use tcc_types::Timestamp;
 
@@ -22,8 +23,11 @@ impl StockStore for SqliteStock<'_> {
 
     async fn freeze(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
         self.change(
-            "UPDATE stock SET available = available - ?1, frozen = frozen + ?1, \
-             updated_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 WHERE sku = ?2 AND available >= ?1",
+            concat!(
+                "UPDATE stock SET available = available - ?1, frozen = frozen + ?1, updated_at = ",
+                sqlite_now!(),
+                " WHERE sku = ?2 AND available >= ?1"
+            ),
             line,
         )
         .await
@@ -31,8 +35,11 @@ impl StockStore for SqliteStock<'_> {
 
     async fn spend(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
         self.change(
-            "UPDATE stock SET frozen = frozen - ?1, sold = sold + ?1, \
-             updated_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 WHERE sku = ?2 AND frozen >= ?1",
+            concat!(
+                "UPDATE stock SET frozen = frozen - ?1, sold = sold + ?1, updated_at = ",
+                sqlite_now!(),
+                " WHERE sku = ?2 AND frozen >= ?1"
+            ),
             line,
         )
         .await
@@ -40,8 +47,11 @@ impl StockStore for SqliteStock<'_> {
 
     async fn release(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
         self.change(
-            "UPDATE stock SET frozen = frozen - ?1, available = available + ?1, \
-             updated_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 WHERE sku = ?2 AND frozen >= ?1",
+            concat!(
+                "UPDATE stock SET frozen = frozen - ?1, available = available + ?1, updated_at = ",
+                sqlite_now!(),
+                " WHERE sku = ?2 AND frozen >= ?1"
+            ),
             line,
         )
         .await
@@ -71,10 +81,11 @@ impl StockBooks for SqliteBooks {
     async fn receive(&self, receipt: &Receipt) -> Result<Received, sqlx::Error> {
         let Receipt { id, line } = receipt;
         let mut transaction = self.store.begin().await?;
-        let noted = sqlx::query(
-            "INSERT INTO stock_receipts (receipt_id, sku, quantity, received_at) \
-             VALUES (?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000) ON CONFLICT (receipt_id) DO NOTHING",
-        )
+        let noted = sqlx::query(concat!(
+            "INSERT INTO stock_receipts (receipt_id, sku, quantity, received_at) VALUES (?1, ?2, ?3, ",
+            sqlite_now!(),
+            ") ON CONFLICT (receipt_id) DO NOTHING",
+        ))
         .bind(id)
         .bind(line.sku())
         .bind(line.quantity())
@@ -89,13 +100,13 @@ impl StockBooks for SqliteBooks {
             let select = "SELECT sku, initial, available, frozen, sold, updated_at FROM stock WHERE sku = ?1";
             return Ok(Received::Counted(sqlx::query_as(select).bind(line.sku()).fetch_one(&mut *transaction).await?));
         }
-        let stock: Option<Stock> = sqlx::query_as(
-            "INSERT INTO stock (sku, initial, available, frozen, sold, updated_at) \
-             VALUES (?1, ?2, ?2, 0, 0, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000) \
-             ON CONFLICT (sku) DO UPDATE SET initial = initial + ?2, available = available + ?2, \
-             updated_at = excluded.updated_at WHERE initial <= ?3 - ?2 \
-             RETURNING sku, initial, available, frozen, sold, updated_at",
-        )
+        let stock: Option<Stock> = sqlx::query_as(concat!(
+            "INSERT INTO stock (sku, initial, available, frozen, sold, updated_at) VALUES (?1, ?2, ?2, 0, 0, ",
+            sqlite_now!(),
+            ") ON CONFLICT (sku) DO UPDATE SET initial = initial + ?2, available = available + ?2, ",
+            "updated_at = excluded.updated_at WHERE initial <= ?3 - ?2 ",
+            "RETURNING sku, initial, available, frozen, sold, updated_at",
+        ))
         .bind(line.sku())
         .bind(line.quantity())
         .bind(STOCK_MAX)

@@ -32,7 +32,7 @@ pub trait StockStore: Send {
 pub enum Reservation {
     /// Every line is frozen.
     Frozen,
-    /// Nothing is frozen, because of this.
+    /// Not all can be frozen, because of this; what was is to be rolled back.
     Refused(Refusal),
 }
 
@@ -53,15 +53,15 @@ pub enum SettleError<E> {
     },
 }
 
-/// Freezes every line or none.
+/// Freezes every line, or refuses because of the first one, in SKU order, that cannot be had: `UNKNOWN_SKU` or `OUT_OF_STOCK`.
 ///
-/// Refuses the first line, in SKU order, that cannot be had: `UNKNOWN_SKU` or `OUT_OF_STOCK`. What was frozen before it is
-/// released here, so that the decision stands by itself, whatever its caller rolls back.
+/// After a refusal the lines before it are still frozen: the caller rolls back to where it was before the call, as the SDK does
+/// with every Try that is refused.
 ///
 /// # Errors
 /// The store's; then nothing may be committed.
 pub async fn reserve<S: StockStore>(store: &mut S, lines: &Lines) -> Result<Reservation, S::Error> {
-    for (index, line) in lines.iter().enumerate() {
+    for line in lines {
         if store.freeze(line).await? {
             continue;
         }
@@ -72,9 +72,6 @@ pub async fn reserve<S: StockStore>(store: &mut S, lines: &Lines) -> Result<Rese
         } else {
             Refusal::business("UNKNOWN_SKU", format_args!("there is no sku {}", line.sku()))
         };
-        for frozen in lines.iter().take(index) {
-            store.release(frozen).await?;
-        }
         return Ok(Reservation::Refused(refusal));
     }
     Ok(Reservation::Frozen)
@@ -189,10 +186,15 @@ mod tests {
         Lines::new(wanted.iter().map(|(sku, quantity)| ((*sku).to_owned(), *quantity))).unwrap()
     }
 
-    fn code(reservation: Reservation) -> String {
-        match reservation {
-            Reservation::Frozen => panic!("not refused"),
-            Reservation::Refused(refusal) => refusal.code,
+    /// The code of a refusal, after which the store rolls back, as its transaction does.
+    async fn refusal(store: &mut Memory, wanted: &[(&str, i64)]) -> String {
+        let before = store.rows.clone();
+        match reserve(store, &lines(wanted)).await {
+            Ok(Reservation::Frozen) => panic!("not refused"),
+            Ok(Reservation::Refused(refusal)) => {
+                store.rows = before;
+                refusal.code
+            }
         }
     }
 
@@ -216,12 +218,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_line_that_cannot_be_had_leaves_nothing_frozen() {
-        let mut store = Memory::with(&[("a", 9), ("b", 9), ("c", 1)]);
-        let before = store.rows.clone();
-        assert_eq!(code(reserve(&mut store, &lines(&[("a", 1), ("b", 9), ("c", 2)])).await.unwrap()), "OUT_OF_STOCK");
-        assert_eq!(code(reserve(&mut store, &lines(&[("a", 1), ("nil", 1)])).await.unwrap()), "UNKNOWN_SKU");
-        assert_eq!(store.rows, before);
+    async fn the_first_line_that_cannot_be_had_says_why_and_no_row_after_it_is_touched() {
+        let mut store = Memory::with(&[("a", 9), ("b", 9), ("c", 1), ("d", 9)]);
+        assert_eq!(refusal(&mut store, &[("a", 1), ("b", 9), ("c", 2), ("d", 1)]).await, "OUT_OF_STOCK");
+        assert_eq!(store.touched, ["a", "b", "c"]);
+        assert_eq!(refusal(&mut store, &[("a", 1), ("c", 2), ("nil", 1)]).await, "OUT_OF_STOCK");
+        assert_eq!(refusal(&mut store, &[("a", 1), ("nil", 1)]).await, "UNKNOWN_SKU");
+        assert_eq!(store.row("a"), (9, 0, 0));
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::{env, time::Duration};
 
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection, sqlite::SqliteQueryResult};
 use tcc_participant::{BranchContext, Options, Participant, Result, Store, Tried};
-use tcc_service::{Server, shutdown};
+use tcc_service::{Server, shutdown, telemetry};
 
 /// What a Try asks for, and what it keeps for Confirm and Cancel.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -39,15 +39,18 @@ impl Participant for Points {
 
     async fn on_confirm(&self, db: &mut SqliteConnection, _: &BranchContext, kept: SpendPoints) -> Result<()> {
         let spend = "UPDATE points SET frozen = frozen - ?1, spent = spent + ?1 WHERE user = ?2";
-        sqlx::query(spend).bind(kept.points).bind(kept.user).execute(db).await?;
-        Ok(())
+        one_row(sqlx::query(spend).bind(kept.points).bind(kept.user).execute(db).await?)
     }
 
     async fn on_cancel(&self, db: &mut SqliteConnection, _: &BranchContext, kept: SpendPoints) -> Result<()> {
         let release = "UPDATE points SET frozen = frozen - ?1, available = available + ?1 WHERE user = ?2";
-        sqlx::query(release).bind(kept.points).bind(kept.user).execute(db).await?;
-        Ok(())
+        one_row(sqlx::query(release).bind(kept.points).bind(kept.user).execute(db).await?)
     }
+}
+
+/// What was frozen must still be there; if not, the branch stays as it is and is asked again.
+fn one_row(done: SqliteQueryResult) -> Result<()> {
+    if done.rows_affected() == 1 { Ok(()) } else { Err("the user's row is gone".into()) }
 }
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS points (user TEXT PRIMARY KEY,
@@ -55,6 +58,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS points (user TEXT PRIMARY KEY,
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    telemetry::init(&telemetry::Telemetry::default(), "points");
     let listen = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50063".to_owned());
     let store = Store::open("sqlite://data/points.db", &Options::default()).await?;
     sqlx::query(TABLE).execute(store.write_pool()).await?;

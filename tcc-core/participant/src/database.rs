@@ -2,7 +2,7 @@
 //! `tcc-barrier`.
 
 use bytes::Bytes;
-use sqlx::{Pool, Transaction};
+use sqlx::{Pool, Transaction, error::DatabaseError};
 use tcc_barrier::{BarrierStore, Look};
 use tcc_types::{BranchKey, BranchRowStatus, CancelCall, LogName, Payload, Refusal, Timestamp, TryCall};
 
@@ -21,7 +21,7 @@ pub trait Database: sqlx::Database + Sized {
     fn begin(write: &Pool<Self>) -> impl Future<Output = Result<Transaction<'static, Self>, sqlx::Error>> + Send;
 
     /// True if the same transaction may succeed when it runs again from its beginning, at once.
-    fn is_retryable(error: &sqlx::Error) -> bool;
+    fn is_retryable(error: &dyn DatabaseError) -> bool;
 
     /// See [`BarrierStore::insert_tried`].
     fn insert_tried(conn: &mut Self::Connection, call: &TryCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;

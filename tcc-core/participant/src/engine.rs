@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use tcc_types::{BranchKey, CancelCall, ConfirmCall, Op, SettleAnswer, TryAnswer, TryCall};
 use tokio::{
-    sync::{Semaphore, TryAcquireError},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::{ConnectionOf, Participant, Store, within};
+use crate::{ConnectionOf, Options, Participant, Store, within};
 
 /// The operation may or may not have run; sending it again is safe. The cause is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unknown {
     /// Nothing was started.
-    #[error("operations_in_flight_max ({operations_in_flight_max}) is reached")]
+    #[error("{limit_name} ({limit}) is reached")]
     Overloaded {
+        /// The name of the option whose limit it is.
+        limit_name: &'static str,
         /// The limit.
-        operations_in_flight_max: u32,
+        limit: u32,
     },
     /// Nothing was started.
     #[error("the participant is shutting down")]
@@ -48,7 +50,7 @@ pub struct Engine<P: Participant> {
 struct Inner<P: Participant> {
     participant: P,
     store: Store<P::Db>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     tasks: TaskTracker,
 }
 
@@ -62,8 +64,7 @@ impl<P: Participant> Engine<P> {
     /// Of a participant and its opened database, with the store's limits.
     #[must_use]
     pub fn new(participant: P, store: Store<P::Db>) -> Self {
-        let slots = usize::try_from(store.options().operations_in_flight_max).unwrap_or(Semaphore::MAX_PERMITS);
-        let slots = Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS)));
+        let slots = Slots::new(store.options());
         Self { inner: Arc::new(Inner { participant, store, slots, tasks: TaskTracker::new() }) }
     }
 
@@ -118,11 +119,7 @@ impl<P: Participant> Engine<P> {
     }
 
     async fn run<O: Operation<P>>(&self, call: O) -> Result<O::Answer, Unknown> {
-        let options = self.inner.store.options();
-        let slot = self.inner.slots.clone().try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits => Unknown::Overloaded { operations_in_flight_max: options.operations_in_flight_max },
-            TryAcquireError::Closed => Unknown::ShuttingDown,
-        })?;
+        let slot = self.inner.slots.take(O::OP)?;
         let key = call.key();
         let span = tracing::info_span!("branch", gid = %key.gid, branch_id = %key.branch, op = ?O::OP);
         let inner = self.inner.clone();
@@ -140,6 +137,56 @@ impl<P: Participant> Engine<P> {
                 Err(Unknown::Panicked)
             }
         }
+    }
+}
+
+/// How many operations may be under way. Tries cannot take all the room: a rush of new reservations must not hold up the end of
+/// those that stand.
+struct Slots {
+    operations: Limit,
+    tries: Limit,
+}
+
+struct Limit {
+    name: &'static str,
+    limit: u32,
+    permits: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn new(options: &Options) -> Self {
+        Self {
+            operations: Limit::new("operations_in_flight_max", options.operations_in_flight_max),
+            tries: Limit::new("tries_in_flight_max", options.tries_in_flight_max),
+        }
+    }
+
+    /// Room for one operation, until what it returns is dropped.
+    fn take(&self, op: Op) -> Result<(Option<OwnedSemaphorePermit>, OwnedSemaphorePermit), Unknown> {
+        let tries = match op {
+            Op::Try => Some(self.tries.take()?),
+            Op::Confirm | Op::Cancel => None,
+        };
+        Ok((tries, self.operations.take()?))
+    }
+
+    fn close(&self) {
+        self.tries.permits.close();
+        self.operations.permits.close();
+    }
+}
+
+impl Limit {
+    fn new(name: &'static str, limit: u32) -> Self {
+        let permits = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { name, limit, permits: Arc::new(Semaphore::new(permits)) }
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, Unknown> {
+        self.permits.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => Unknown::Overloaded { limit_name: self.name, limit: self.limit },
+            TryAcquireError::Closed => Unknown::ShuttingDown,
+        })
     }
 }
 

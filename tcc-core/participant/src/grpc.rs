@@ -72,10 +72,7 @@ fn bad_request(invalid: Invalid) -> Status {
 
 fn unknown(unknown: Unknown) -> Status {
     match unknown {
-        Unknown::Overloaded { operations_in_flight_max } => {
-            let limit = u64::from(operations_in_flight_max);
-            tcc_wire::status::exhausted(DOMAIN, "operations_in_flight_max", limit, RETRY_AFTER)
-        }
+        Unknown::Overloaded { limit_name, limit } => tcc_wire::status::exhausted(DOMAIN, limit_name, limit.into(), RETRY_AFTER),
         Unknown::ShuttingDown | Unknown::TooSlow { .. } | Unknown::Panicked | Unknown::Failed => tcc_wire::status::unavailable(
             DOMAIN,
             &format!("the outcome is unknown: {unknown}; send the same again"),

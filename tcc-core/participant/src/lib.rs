@@ -7,6 +7,7 @@
 //! - [`Store`] is the opened database, with the SDK's table `tcc_branches` beside the user's own.
 //! - [`Engine`] runs operations; callers in the same process use it directly.
 //! - [`service`] makes the gRPC service in one line.
+//! - [`status_of_sql`] is what an API of the user's own on the same database answers when that fails.
 //! - [`within`] is for callers that own the transaction themselves.
 //!
 //! The SDK knows nothing of the coordinator.
@@ -17,6 +18,7 @@ mod grpc;
 mod options;
 mod participant;
 mod sqlite;
+mod status;
 mod store;
 pub mod within;
 
@@ -28,4 +30,5 @@ pub use engine::{Engine, Unknown};
 pub use grpc::{ParticipantService, service};
 pub use options::Options;
 pub use participant::{BranchContext, ConnectionOf, HandlerError, Participant, Result, Tried};
+pub use status::status_of_sql;
 pub use store::{OpenError, Store};

@@ -9,13 +9,17 @@ use tcc_types::Invalid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Operations at once, waiting ones included; one more is refused at once with RESOURCE_EXHAUSTED. 1 to 1,000,000.
+    /// Operations at once, waiting ones included; one more is refused at once with RESOURCE_EXHAUSTED. 2 to 1,000,000.
     pub operations_in_flight_max: u32,
+    /// How many of them may be Tries; one more is refused in the same way. The rest is kept free for Confirm and Cancel, so it
+    /// must be less than `operations_in_flight_max`. 1 to 999,999.
+    pub tries_in_flight_max: u32,
     /// Bytes of a Try's payload with its type URL; a larger one is refused for good. The same bounds an output. 1 to
     /// 64 MiB.
     pub payload_bytes_max: u32,
-    /// How long a local transaction may take before it is rolled back. It must be far shorter than the time for which rows of
-    /// ended branches are kept. 1 to 60,000.
+    /// How long a local transaction may take. One that takes longer is answered *unknown* at this limit and is rolled back; a
+    /// statement that is running inside SQLite then is not interrupted but ends first, and until it has, operations behind it
+    /// wait. It must be far shorter than the time for which rows of ended branches are kept. 1 to 60,000.
     pub transaction_ms_max: u64,
     /// How long an operation may wait for its connection. 1 to 60,000.
     pub connection_wait_ms_max: u64,
@@ -32,6 +36,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             operations_in_flight_max: 1_024,
+            tries_in_flight_max: 768,
             payload_bytes_max: 1_048_576,
             transaction_ms_max: 10_000,
             connection_wait_ms_max: 10_000,
@@ -48,7 +53,12 @@ impl Options {
     /// # Errors
     /// The first one that is out of its range, by name.
     pub fn validate(&self) -> Result<(), Invalid> {
-        check("operations_in_flight_max", self.operations_in_flight_max.into(), 1..=1_000_000)?;
+        check("operations_in_flight_max", self.operations_in_flight_max.into(), 2..=1_000_000)?;
+        check("tries_in_flight_max", self.tries_in_flight_max.into(), 1..=999_999)?;
+        if self.tries_in_flight_max >= self.operations_in_flight_max {
+            let problem = "must be less than operations_in_flight_max, so that Confirm and Cancel always find room";
+            return Err(Invalid::new("tries_in_flight_max", problem));
+        }
         check("payload_bytes_max", self.payload_bytes_max.into(), 1..=67_108_864)?;
         check("transaction_ms_max", self.transaction_ms_max, 1..=60_000)?;
         check("connection_wait_ms_max", self.connection_wait_ms_max, 1..=60_000)?;
@@ -90,6 +100,8 @@ mod tests {
     fn a_limit_out_of_its_range_is_named() {
         let options = Options { transaction_ms_max: 0, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("transaction_ms_max".to_owned()));
+        let options = Options { operations_in_flight_max: 768, ..Options::default() };
+        assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("tries_in_flight_max".to_owned()));
         let options = Options { attempts_max: 101, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("attempts_max".to_owned()));
     }

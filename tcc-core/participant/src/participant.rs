@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use tcc_types::{BranchId, BranchKey, Gid, Payload, Refusal};
+use sqlx::error::DatabaseError;
+use tcc_types::{BranchId, BranchKey, Gid, Invalid, Payload, Refusal};
 
-use crate::Database;
+use crate::{Database, within::BAD_REQUEST};
 
 /// What a handler returns.
 pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
@@ -115,6 +116,13 @@ impl<R> Tried<R> {
     pub fn refused(code: impl Into<String>, message: impl fmt::Display) -> Self {
         Self::Refused(Refusal::business(code, message))
     }
+
+    /// No, because these fields of the payload are wrong: [`BAD_REQUEST`].
+    #[must_use]
+    pub fn bad_request(fields: &[Invalid]) -> Self {
+        let problems: Vec<_> = fields.iter().map(ToString::to_string).collect();
+        Self::refused(BAD_REQUEST, problems.join("; "))
+    }
 }
 
 /// A handler failed: its outcome is unknown to the caller, and the cause is in the log only.
@@ -129,12 +137,16 @@ impl HandlerError {
         &*self.0
     }
 
-    /// The database error in it, if there is one.
-    pub(crate) fn database_error(&self) -> Option<&sqlx::Error> {
+    /// What the database itself said, if that is in it, however deep.
+    pub(crate) fn database_error(&self) -> Option<&dyn DatabaseError> {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*self.0);
         while let Some(error) = cause {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
+            if let Some(found) = error.downcast_ref::<sqlx::Error>() {
+                return found.as_database_error();
+            }
+            // A transparent wrapper hands on its inner error's source and so hides that one, which is sqlx's.
+            if let Some(found) = error.downcast_ref::<Box<dyn DatabaseError>>() {
+                return Some(&**found);
             }
             cause = error.source();
         }
@@ -163,16 +175,72 @@ impl fmt::Debug for HandlerError {
 
 #[cfg(test)]
 mod tests {
+    use std::{borrow::Cow, error::Error as StdError};
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
+    #[error("busy")]
+    struct Busy;
+
+    impl DatabaseError for Busy {
+        fn message(&self) -> &str {
+            "busy"
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some("5".into())
+        }
+
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
     #[error("outer")]
-    struct Outer(#[source] sqlx::Error);
+    struct Outer<E: StdError + 'static>(#[source] E);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Transparent<E: StdError + 'static>(E);
+
+    fn busy() -> sqlx::Error {
+        sqlx::Error::database(Busy)
+    }
 
     #[test]
-    fn a_database_error_is_found_below_the_users_own_error() {
-        let error = HandlerError::from(Outer(sqlx::Error::RowNotFound));
-        assert!(matches!(error.database_error(), Some(sqlx::Error::RowNotFound)));
-        assert!(HandlerError::from("no database here").database_error().is_none());
+    fn a_database_error_is_found_in_and_below_the_users_own_errors() {
+        for error in [
+            HandlerError::from(busy()),
+            HandlerError::from(Outer(busy())),
+            HandlerError::from(Transparent(busy())),
+            HandlerError::from(Transparent(Transparent(busy()))),
+            HandlerError::from(Outer(Transparent(busy()))),
+        ] {
+            let found = error.database_error().map(DatabaseError::message);
+            assert_eq!(found, Some("busy"), "{:?}", error.cause());
+            assert!(crate::within::Error::Handler(error).is_retryable::<sqlx::Sqlite>());
+        }
+    }
+
+    #[test]
+    fn what_no_database_said_is_no_database_error() {
+        for error in [HandlerError::from("no database here"), HandlerError::from(Outer(sqlx::Error::RowNotFound))] {
+            assert!(error.database_error().is_none(), "{:?}", error.cause());
+            assert!(!crate::within::Error::Handler(error).is_retryable::<sqlx::Sqlite>());
+        }
     }
 }

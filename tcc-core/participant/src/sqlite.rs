@@ -1,24 +1,19 @@
 //! The SDK on SQLite: one connection writes, in the order of asking and always under `BEGIN IMMEDIATE`, so nothing can change
 //! between two statements of a transaction; others read beside it (WAL). Every commit is on disk before it is answered.
 
-use std::{path::Path, str::FromStr};
+use std::path::Path;
 
 use bytes::Bytes;
 use sqlx::{
     Connection, Pool, Row as _, Sqlite, SqliteConnection, Transaction,
+    error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use tcc_barrier::{Look, Request, Row};
+use tcc_migrations::sqlite_now;
 use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Fingerprint, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{BranchRow, Database, OpenError, Options};
-
-/// The clock of the database at a statement, in microseconds; it ticks in milliseconds and stands still within one statement.
-macro_rules! now {
-    () => {
-        "CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000"
-    };
-}
 
 impl Database for Sqlite {
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
@@ -47,10 +42,10 @@ impl Database for Sqlite {
         write.begin_with("BEGIN IMMEDIATE").await
     }
 
-    fn is_retryable(error: &sqlx::Error) -> bool {
+    fn is_retryable(error: &dyn DatabaseError) -> bool {
         const BUSY: i32 = 5;
         const LOCKED: i32 = 6;
-        let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+        let code = error.code().and_then(|code| code.parse::<i32>().ok());
         // The low byte is the primary result code; the rest only says more about it.
         code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED))
     }
@@ -60,11 +55,11 @@ impl Database for Sqlite {
             "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
             "not_after, ask_after, created_at, changed_at) ",
             "SELECT ?1, ?2, 1, 0, ?3, ?4, ?5, ?6, ?7, ",
-            now!(),
+            sqlite_now!(),
             ", ",
-            now!(),
+            sqlite_now!(),
             " WHERE ",
-            now!(),
+            sqlite_now!(),
             " <= ?6 ON CONFLICT (gid, branch_id) DO NOTHING"
         );
         let request = Request::from(call);
@@ -84,7 +79,7 @@ impl Database for Sqlite {
     async fn confirm_tried(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
         const SQL: &str = concat!(
             "UPDATE tcc_branches SET status = 3, changed_at = ",
-            now!(),
+            sqlite_now!(),
             " WHERE gid = ?1 AND branch_id = ?2 AND status = 1 RETURNING reserved"
         );
         settle(conn, key, SQL).await
@@ -93,7 +88,7 @@ impl Database for Sqlite {
     async fn cancel_tried(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
         const SQL: &str = concat!(
             "UPDATE tcc_branches SET status = 4, changed_at = ",
-            now!(),
+            sqlite_now!(),
             " WHERE gid = ?1 AND branch_id = ?2 AND status = 1 RETURNING reserved"
         );
         settle(conn, key, SQL).await
@@ -102,9 +97,9 @@ impl Database for Sqlite {
     async fn insert_cancelled(conn: &mut SqliteConnection, call: &CancelCall) -> Result<bool, sqlx::Error> {
         const SQL: &str = concat!(
             "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) VALUES (?1, ?2, 4, 1, ?3, ",
-            now!(),
+            sqlite_now!(),
             ", ",
-            now!(),
+            sqlite_now!(),
             ") ON CONFLICT (gid, branch_id) DO NOTHING"
         );
         let inserted = sqlx::query(SQL)
@@ -120,7 +115,7 @@ impl Database for Sqlite {
         // The join yields one row in any case, so that the clock is read in the same statement as the branch.
         const SQL: &str = concat!(
             "SELECT ",
-            now!(),
+            sqlite_now!(),
             " AS now, status, request_fingerprint, coordinator, output_type_url, output_value, refusal_code, refusal_message ",
             "FROM (SELECT 1) LEFT JOIN tcc_branches ON gid = ?1 AND branch_id = ?2"
         );
@@ -188,15 +183,9 @@ impl Database for Sqlite {
 }
 
 fn connect_options(url: &str) -> Result<SqliteConnectOptions, Invalid> {
-    let invalid = |problem: &str| Invalid::new("database_url", problem);
-    if !url.starts_with("sqlite:") {
-        return Err(invalid("must begin with `sqlite:`, as in sqlite://data/inventory.db"));
-    }
-    if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(invalid("must name a file: what is only in memory cannot keep reservations"));
-    }
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| invalid("must look like sqlite://data/inventory.db"))?;
-    Ok(options
+    let path = tcc_migrations::sqlite::path_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
+    Ok(SqliteConnectOptions::new()
+        .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)

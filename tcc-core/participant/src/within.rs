@@ -9,6 +9,7 @@ use prost::{Message, Name};
 use sqlx::Connection;
 use tcc_barrier::{BarrierStore, SettleStep, TryStep};
 use tcc_types::{BranchKey, CancelCall, ConfirmCall, Payload, Refusal, SettleAnswer, TryAnswer, TryCall};
+use tcc_wire::TYPE_URL_BYTES_MAX;
 
 use crate::{Barrier, BranchContext, ConnectionOf, Database, HandlerError, Options, Participant, Tried};
 
@@ -34,6 +35,12 @@ pub enum Error {
     /// What Try reserved does not decode any more.
     #[error("the stored reservation does not decode: {0}")]
     Reserved(#[from] prost::DecodeError),
+    /// Nobody could read the handler's output.
+    #[error("the type URL of on_try's output has {size_bytes} bytes and must have 1 to {TYPE_URL_BYTES_MAX}")]
+    OutputType {
+        /// What it has.
+        size_bytes: usize,
+    },
     /// The handler's output is larger than the limit.
     #[error("the output of on_try has {size_bytes} bytes, more than payload_bytes_max ({payload_bytes_max})")]
     OutputTooLarge {
@@ -49,10 +56,10 @@ impl Error {
     #[must_use]
     pub fn is_retryable<D: Database>(&self) -> bool {
         match self {
-            Self::Database(error) => D::is_retryable(error),
+            Self::Database(error) => error.as_database_error().is_some_and(D::is_retryable),
             Self::Handler(error) => error.database_error().is_some_and(D::is_retryable),
             Self::Raced => true,
-            Self::NoTransaction | Self::Reserved(_) | Self::OutputTooLarge { .. } => false,
+            Self::NoTransaction | Self::Reserved(_) | Self::OutputType { .. } | Self::OutputTooLarge { .. } => false,
         }
     }
 }
@@ -101,10 +108,8 @@ pub async fn try_branch<P: Participant>(
         }
         Tried::Reserved { reserved, output } => {
             savepoint.commit().await?;
-            if let Some(size_bytes) = output.as_ref().map(Payload::size_bytes)
-                && exceeds(size_bytes, options.payload_bytes_max)
-            {
-                return Err(Error::OutputTooLarge { size_bytes, payload_bytes_max: options.payload_bytes_max });
+            if let Some(output) = &output {
+                check_output(output, options.payload_bytes_max)?;
             }
             let reserved = Bytes::from(reserved.encode_to_vec());
             Barrier::<P::Db>::new(conn).keep_reserved(&call.key, &reserved, output.as_ref()).await?;
@@ -157,6 +162,18 @@ pub async fn cancel<P: Participant>(
             Ok(SettleAnswer::Done)
         }
     }
+}
+
+/// An output over a limit would be an answer that nobody takes, on every delivery.
+fn check_output(output: &Payload, payload_bytes_max: u32) -> Result<(), Error> {
+    let (size_bytes, type_bytes) = (output.size_bytes(), output.type_url.len());
+    if !(1..=TYPE_URL_BYTES_MAX).contains(&type_bytes) {
+        return Err(Error::OutputType { size_bytes: type_bytes });
+    }
+    if exceeds(size_bytes, payload_bytes_max) {
+        return Err(Error::OutputTooLarge { size_bytes, payload_bytes_max });
+    }
+    Ok(())
 }
 
 /// Outside of a transaction row and business would commit apart.

@@ -31,7 +31,7 @@ impl Served {
     async fn start() -> Self {
         let folder = TempDir::new().expect("a folder is made");
         let url = format!("sqlite://{}", folder.path().join("participant.db").display());
-        let options = Options { operations_in_flight_max: 1, ..Options::default() };
+        let options = Options { tries_in_flight_max: 1, ..Options::default() };
         let f = Fixture::new(Store::open(&url, &options).await.expect("the database opens")).await;
         let server = Server::bind("127.0.0.1:0".parse().expect("it is an address")).await.expect("a port is free");
         let endpoint = format!("http://{}", server.local_addr());
@@ -135,7 +135,7 @@ async fn one_operation_too_many_is_resource_exhausted() {
     served.f.bench.until_one_waits().await;
     let status = served.client.r#try(tcc_wire::try_to_proto(&second)).await.expect_err("too many");
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("operations_in_flight_max (1)"), "{}", status.message());
+    assert!(status.message().contains("tries_in_flight_max (1)"), "{}", status.message());
     served.f.bench.open_gate();
     waiting.join_next().await.expect("there is one").expect("it ends").expect("it is answered");
     served.stop().await;
@@ -145,10 +145,12 @@ async fn one_operation_too_many_is_resource_exhausted() {
 async fn a_malformed_request_names_its_field_and_does_nothing() {
     let mut served = Served::start().await;
     let good = tcc_wire::try_to_proto(&served.f.new_call());
+    let long_type = prost_types::Any { type_url: "t".repeat(513), value: Vec::new() };
     let bad = [
         ("gid", TryRequest { gid: good.gid.to_uppercase(), ..good.clone() }),
         ("branch_id", TryRequest { branch_id: "a b".to_owned(), ..good.clone() }),
         ("payload", TryRequest { payload: None, ..good.clone() }),
+        ("payload.type_url", TryRequest { payload: Some(long_type), ..good.clone() }),
         ("not_after", TryRequest { not_after: None, ..good.clone() }),
         ("ask_after", TryRequest { ask_after: None, ..good.clone() }),
         ("coordinator", TryRequest { coordinator: String::new(), ..good.clone() }),

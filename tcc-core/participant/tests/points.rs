@@ -86,4 +86,14 @@ async fn the_points_example_serves_and_keeps_its_books() {
     let books: (i64, i64, i64) =
         sqlx::query_as("SELECT available, frozen, spent FROM points").fetch_one(&mut database).await.expect("books are read");
     assert_eq!(books, (30, 0, 70));
+
+    let lost = spend("ada", 30);
+    client.r#try(tcc_wire::try_to_proto(&lost)).await.expect("OK");
+    sqlx::query("DELETE FROM points").execute(&mut database).await.expect("ada's row is lost");
+    let confirm = tcc_wire::confirm_to_proto(&ConfirmCall { key: lost.key.clone() });
+    let unknown = client.confirm(confirm).await.expect_err("nothing was spent");
+    assert_eq!(unknown.code(), tonic::Code::Unavailable);
+    let cancel = tcc_types::CancelCall { key: lost.key, not_after: lost.not_after };
+    let unknown = client.cancel(tcc_wire::cancel_to_proto(&cancel)).await.expect_err("nothing was released");
+    assert_eq!(unknown.code(), tonic::Code::Unavailable);
 }

@@ -170,7 +170,18 @@ async fn what_asks_for_overdue_rows_uses_the_small_index() {
 
 #[tokio::test]
 async fn a_bad_url_or_limit_is_named() {
-    for url in ["postgres://localhost/a", "sqlite::memory:", "sqlite://a.db?mode=memory", ""] {
+    for url in [
+        "",
+        "postgres://localhost/a",
+        "sqlite::memory:",
+        "sqlite://a.db?mode=memory",
+        "sqlite:",
+        "sqlite://",
+        "sqlite://?mode=rwc",
+        "sqlite://%3Amemory%3A",
+        "sqlite://a.db?immutable=1",
+        "sqlite:file::memory:",
+    ] {
         let error = Store::<Sqlite>::open(url, &Options::default()).await.expect_err(url);
         assert!(matches!(&error, OpenError::Invalid(invalid) if invalid.field == "database_url"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A connection that a token can cut.
+//! A connection that a token can cut, and that is cut by itself when its peer never begins to speak.
 //!
 //! The server's connections run as tasks of their own that end when their peers do; only an error from the socket itself ends
 //! them for sure, and so the end of the process stays bounded.
@@ -7,24 +7,41 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+/// What a client of HTTP/2 sends first. Once it is there, the server's keepalive watches over the connection.
+const PREFACE_BYTES: usize = 24;
+/// How long that may take: silent connections must not fill the places of those that have something to say.
+const PREFACE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A TCP connection whose reads and writes fail once its token is cancelled.
 pub(crate) struct Cuttable {
     io: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    preface: Option<Preface>,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Preface {
+    missing_bytes: usize,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl Cuttable {
-    pub(crate) fn new(io: TcpStream, cut: &CancellationToken) -> Self {
-        Self { io, cut: Box::pin(cut.clone().cancelled_owned()) }
+    /// It keeps `place` until it is dropped.
+    pub(crate) fn new(io: TcpStream, cut: &CancellationToken, place: OwnedSemaphorePermit) -> Self {
+        let preface = Preface { missing_bytes: PREFACE_BYTES, deadline: Box::pin(sleep(PREFACE_WAIT_MAX)) };
+        Self { io, cut: Box::pin(cut.clone().cancelled_owned()), preface: Some(preface), _place: place }
     }
 
     /// Fails once cut; until then this task is woken by the cut.
@@ -39,7 +56,17 @@ impl Cuttable {
 impl AsyncRead for Cuttable {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if let Some(preface) = &mut self.preface {
+            preface.missing_bytes = preface.missing_bytes.saturating_sub(buffer.filled().len() - before);
+            if preface.missing_bytes == 0 {
+                self.preface = None;
+            } else if read.is_pending() && preface.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not begin to speak")));
+            }
+        }
+        read
     }
 }
 

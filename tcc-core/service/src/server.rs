@@ -1,30 +1,30 @@
 //! The gRPC server that all shipped servers share: listening, health, reflection, a span for each call, panics kept inside
 //! their call, and an end that always comes.
 
-use std::{any::Any, convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Status,
     body::Body,
     codegen::{Service, http},
     server::NamedService,
     service::Routes,
-    transport::server::TcpIncoming,
 };
 use tonic_health::pb::health_server::HealthServer;
-use tonic_types::{ErrorDetails, StatusExt};
-use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tower::layer::layer_fn;
+use tower_http::trace::TraceLayer;
 
 use crate::{
     Readiness,
-    cut::Cuttable,
+    accept::connections,
     health::HealthService,
+    panics::Caught,
     telemetry::{call_span, log_answer},
 };
 
+/// Connections open at once, unless [`Server::connections_max`] says otherwise.
+const CONNECTIONS_MAX: usize = 4_096;
 /// Calls open at once on one connection. The framework's own clients put everything on one connection.
 const CONCURRENT_STREAMS_MAX: u32 = 1_024;
 /// A call's metadata, together.
@@ -67,6 +67,7 @@ pub struct Server {
     names: Vec<&'static str>,
     descriptors: Vec<&'static [u8]>,
     readiness: Readiness,
+    connections_max: usize,
 }
 
 impl Server {
@@ -79,7 +80,15 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let descriptors = vec![tcc_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
-        Ok(Self { listener, address, routes: Routes::default(), names: Vec::new(), descriptors, readiness: Readiness::new() })
+        Ok(Self {
+            listener,
+            address,
+            routes: Routes::default(),
+            names: Vec::new(),
+            descriptors,
+            readiness: Readiness::new(),
+            connections_max: CONNECTIONS_MAX,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -112,6 +121,13 @@ impl Server {
         self
     }
 
+    /// How many connections may be open at once (4,096 unless set); further ones wait until one ends.
+    #[must_use]
+    pub fn connections_max(mut self, connections_max: usize) -> Self {
+        self.connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
     /// The switch behind the health checks of all its services; ready at first.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
@@ -132,10 +148,7 @@ impl Server {
         let routes = self.routes.add_service(health).add_service(v1).add_service(v1alpha).prepare();
 
         let cut = CancellationToken::new();
-        let cut_for_incoming = cut.clone();
-        let incoming = TcpIncoming::from(self.listener)
-            .with_nodelay(Some(true))
-            .map(move |accepted| accepted.map(|io| Cuttable::new(io, &cut_for_incoming)));
+        let incoming = connections(self.listener, self.connections_max, cut.clone());
         let cut_when_dropped = cut.drop_guard();
 
         let readiness = self.readiness;
@@ -150,7 +163,7 @@ impl Server {
                     .on_failure(())
                     .on_eos(()),
             )
-            .layer(CatchPanicLayer::custom(answer_panic))
+            .layer(layer_fn(Caught))
             .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -184,16 +197,4 @@ fn reflection(
     let builder = descriptors.iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
     let names = names.iter().copied().chain(["grpc.health.v1.Health", own_name]);
     names.fold(builder, |builder, name| builder.with_service_name(name))
-}
-
-/// What the caller of a panicked handler gets. The panic's text stays in the log.
-fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> http::Response<Body> {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(panic = text, "a handler panicked");
-    let details = ErrorDetails::with_error_info("INTERNAL", "tcc.v1", []);
-    Status::with_error_details(Code::Internal, "internal error", details).into_http()
 }

@@ -10,7 +10,7 @@ use tcc_proto::coupon::v1::{
     coupon_service_server::{CouponService, CouponServiceServer},
 };
 use tcc_service::{Error, Readiness, Server, telemetry};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{io::AsyncReadExt, sync::mpsc, task::JoinHandle};
 use tokio_stream::StreamExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -56,10 +56,15 @@ struct Running {
 
 impl Running {
     async fn start(drain: Duration) -> Self {
+        Self::start_with(drain, |server| server).await
+    }
+
+    async fn start_with(drain: Duration, configure: impl FnOnce(Server) -> Server) -> Self {
         let (entered_tx, entered) = mpsc::unbounded_channel();
         let (shutdown, release) = (CancellationToken::new(), CancellationToken::new());
         let probe = Probe { entered: entered_tx, release: release.clone() };
         let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap().add_service(CouponServiceServer::new(probe));
+        let server = configure(server);
         let (address, readiness) = (server.local_addr(), server.readiness());
         let served = TaskTracker::new().spawn(server.serve(shutdown.clone(), drain));
         Self { address, readiness, shutdown, release, entered, served }
@@ -160,7 +165,9 @@ async fn a_panicking_handler_answers_internal_and_the_connection_goes_on() {
     let status = client.issue_coupon(IssueCouponRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal);
     assert!(!status.message().contains("secret"), "{status:?}");
-    assert_eq!(status.get_error_details().error_info().unwrap().reason, "INTERNAL");
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INTERNAL", "coupon.v1"));
     client.list_coupons(ListCouponsRequest::default()).await.unwrap();
     server.release.cancel();
     waiting.await.unwrap().unwrap();
@@ -204,6 +211,35 @@ async fn dropping_a_serving_server_cuts_its_connections() {
     server.entered.recv().await.unwrap();
     server.served.abort();
     assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_waits_until_another_ends() {
+    let server = Running::start_with(LONG, |server| server.connections_max(1)).await;
+    let mut client = CouponServiceClient::new(server.channel().await);
+    client.list_coupons(ListCouponsRequest::default()).await.unwrap();
+    // The operating system takes the connection, the server does not.
+    let mut second = CouponServiceClient::new(server.channel().await);
+    let mut waiting = std::pin::pin!(second.list_coupons(ListCouponsRequest::default()));
+    for _ in 0..50 {
+        tokio::select! {
+            biased;
+            answer = &mut waiting => panic!("a second connection was served: {answer:?}"),
+            answer = client.list_coupons(ListCouponsRequest::default()) => { answer.unwrap(); }
+        }
+    }
+    drop(client);
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_silent_is_cut() {
+    let server = Running::start(LONG).await;
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    // The clock of this test moves on whenever everything waits.
+    let mut said = Vec::new();
+    let end = tokio::time::timeout(LONG, silent.read_to_end(&mut said)).await;
+    assert!(end.is_ok(), "the connection is still open");
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ pub fn tried_from_proto(response: proto::TryResponse) -> Result<TryAnswer, Malfo
     match response.outcome.ok_or(Malformed("no outcome"))? {
         Outcome::Reserved(reserved) => {
             let output = reserved.output.map(|output| payload_from_proto("output", Some(output))).transpose();
-            Ok(TryAnswer::Reserved(output.map_err(|_| Malformed("an output without a type"))?))
+            Ok(TryAnswer::Reserved(output.map_err(|_| Malformed("an output without a type, or with one that is too long"))?))
         }
         Outcome::Refused(refused) => Ok(TryAnswer::Refused(refusal_from_proto(refused)?)),
         Outcome::Violation(violation) => Ok(TryAnswer::Violation(violation_from_proto(violation)?)),

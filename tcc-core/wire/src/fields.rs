@@ -5,6 +5,9 @@ use prost_types::Any;
 use tcc_proto::tcc::v1 as proto;
 use tcc_types::{BranchRowStatus, Invalid, Payload, Timestamp};
 
+/// Most bytes of a payload's type URL. It is stored before anybody looks at the payload, so it has a limit of its own.
+pub const TYPE_URL_BYTES_MAX: usize = 512;
+
 /// To `google.protobuf.Timestamp`.
 #[must_use]
 pub fn timestamp_to_proto(instant: Timestamp) -> prost_types::Timestamp {
@@ -36,11 +39,14 @@ pub fn payload_to_proto(payload: &Payload) -> Any {
 /// From `google.protobuf.Any`.
 ///
 /// # Errors
-/// It is absent, or its type URL is empty.
+/// It is absent, or its type URL is empty or longer than [`TYPE_URL_BYTES_MAX`].
 pub fn payload_from_proto(field: &str, payload: Option<Any>) -> Result<Payload, Invalid> {
     let payload = payload.ok_or_else(|| Invalid::new(field, "is required"))?;
     if payload.type_url.is_empty() {
         return Err(Invalid::new(format!("{field}.type_url"), "must not be empty: the payload has to say what it is"));
+    }
+    if payload.type_url.len() > TYPE_URL_BYTES_MAX {
+        return Err(Invalid::new(format!("{field}.type_url"), format_args!("must be at most {TYPE_URL_BYTES_MAX} bytes")));
     }
     Ok(Payload { type_url: payload.type_url, value: Bytes::from(payload.value) })
 }
@@ -91,5 +97,13 @@ mod tests {
     fn an_untyped_payload_is_named() {
         let error = payload_from_proto("branches[0].payload", Some(Any::default())).map_err(|error| error.field);
         assert_eq!(error, Err("branches[0].payload.type_url".to_owned()));
+    }
+
+    #[test]
+    fn a_type_url_over_its_limit_is_named_with_the_limit() {
+        let any = |bytes| Any { type_url: "t".repeat(bytes), value: Vec::new() };
+        assert!(payload_from_proto("payload", Some(any(TYPE_URL_BYTES_MAX))).is_ok());
+        let error = payload_from_proto("payload", Some(any(TYPE_URL_BYTES_MAX + 1))).unwrap_err();
+        assert_eq!(error, Invalid::new("payload.type_url", "must be at most 512 bytes"));
     }
 }

@@ -14,5 +14,6 @@ pub use calls::{
     try_response, try_to_proto, violation_from_proto, violation_to_proto,
 };
 pub use fields::{
-    payload_from_proto, payload_to_proto, row_status_from_proto, row_status_to_proto, timestamp_from_proto, timestamp_to_proto,
+    TYPE_URL_BYTES_MAX, payload_from_proto, payload_to_proto, row_status_from_proto, row_status_to_proto, timestamp_from_proto,
+    timestamp_to_proto,
 };

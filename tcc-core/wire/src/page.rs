@@ -57,6 +57,22 @@ pub fn size(requested: u32, default: u32, max: u32) -> Result<u32, Invalid> {
     }
 }
 
+/// What a list's request asks for: the page's size by [`size`], and where it starts by [`decode`].
+///
+/// # Errors
+/// Every field that is wrong: `page_size`, `page_token`.
+pub fn from_proto(
+    page_size: u32,
+    page_token: &str,
+    (default, max): (u32, u32),
+    filter: &Fingerprint,
+) -> Result<(u32, Option<String>), Vec<Invalid>> {
+    match (size(page_size, default, max), decode(filter, page_token)) {
+        (Ok(size), Ok(after)) => Ok((size, after)),
+        (size, after) => Err(size.err().into_iter().chain(after.err()).collect()),
+    }
+}
+
 /// Cuts `entries`, read with a limit of one more than `size`, to the page, and makes the token of the next one (empty: this is
 /// the last one).
 #[must_use]
@@ -106,6 +122,14 @@ mod tests {
         assert_eq!(size(0, 100, 1_000), Ok(100));
         assert_eq!(size(1_000, 100, 1_000), Ok(1_000));
         assert_eq!(size(1_001, 100, 1_000).map_err(|bad| bad.field), Err("page_size".to_owned()));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_a_page_is_named() {
+        let own = filter("u1");
+        assert_eq!(from_proto(0, &encode(&own, "k"), (10, 100), &own), Ok((10, Some("k".to_owned()))));
+        let bad: Vec<_> = from_proto(101, "x", (10, 100), &own).unwrap_err().into_iter().map(|bad| bad.field).collect();
+        assert_eq!(bad, ["page_size", "page_token"]);
     }
 
     #[test]

@@ -8,17 +8,39 @@ use tcc_types::Invalid;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+// A status travels in the trailers, and clients end the call when those have more than 16 KiB.
+/// Bad fields that are named.
+const VIOLATIONS_MAX: usize = 16;
+/// Of a field's path.
+const FIELD_BYTES_MAX: usize = 96;
+/// Of what is wrong with a field.
+const PROBLEM_BYTES_MAX: usize = 128;
+/// Of the text for people. It travels twice.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
 fn details(domain: &str, reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, domain, HashMap::new())
 }
 
-/// INVALID_ARGUMENT: each bad field with what is wrong. Reason `INVALID_FIELDS`.
+/// INVALID_ARGUMENT: each bad field with what is wrong, up to the first 16. Reason `INVALID_FIELDS`.
 #[must_use]
 pub fn invalid(domain: &str, fields: &[Invalid]) -> Status {
     let mut details = details(domain, "INVALID_FIELDS");
-    details.set_bad_request(fields.iter().map(|bad| FieldViolation::new(&bad.field, &bad.problem)).collect::<Vec<_>>());
-    let message = fields.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let named = &fields[..fields.len().min(VIOLATIONS_MAX)];
+    let violation = |bad: &Invalid| FieldViolation::new(cut(&bad.field, FIELD_BYTES_MAX), cut(&bad.problem, PROBLEM_BYTES_MAX));
+    details.set_bad_request(named.iter().map(violation).collect::<Vec<_>>());
+    let texts: Vec<_> = named.iter().map(ToString::to_string).collect();
+    let mut message = cut(&texts.join("; "), MESSAGE_BYTES_MAX).to_owned();
+    let unnamed = fields.len() - named.len();
+    if unnamed > 0 {
+        message.push_str(&format!("; and {unnamed} more"));
+    }
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The longest beginning that fits and is whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 /// NOT_FOUND: which resource. Reason `NOT_FOUND`.
@@ -80,6 +102,24 @@ mod tests {
         let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|bad| bad.field.clone()).collect();
         assert_eq!(fields, ["lines[0].sku", "user_id"]);
         assert_eq!(details.error_info().unwrap().domain, "order.v1");
+    }
+
+    #[test]
+    fn many_bad_fields_make_a_small_status_that_names_the_first_ones() {
+        for (filler, encoded_bytes_max) in [("x", 8 * 1_024), ("\u{1f34e}", 12 * 1_024)] {
+            let bad = |index| Invalid::new(format!("lines[{index}].{}", filler.repeat(500)), "is bad ".repeat(500));
+            let bad: Vec<_> = (0..200).map(bad).collect();
+            let status = invalid("order.v1", &bad);
+            assert!(status.message().starts_with("lines[0]."), "{status:?}");
+            assert!(status.message().ends_with("; and 184 more"), "{status:?}");
+            let details = status.get_error_details();
+            let named = &details.bad_request().unwrap().field_violations;
+            assert_eq!(named.len(), VIOLATIONS_MAX);
+            assert!(named.iter().zip(&bad).all(|(named, bad)| bad.field.starts_with(&named.field)), "{named:?}");
+            let response = status.into_http::<()>();
+            let encoded_bytes: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(encoded_bytes < encoded_bytes_max, "{encoded_bytes}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 use self::{
-    place::{Placed, place},
+    place::{AllBack, Placed, not_shown, place},
     plan::{Plan, Planned},
     progress::Progress,
 };
@@ -109,7 +109,7 @@ async fn order_and_check(cluster: &mut Cluster, args: &DemoArgs) -> anyhow::Resu
     seed(cluster, &plan).await?;
     println!("{} SKUs in stock, {} coupons issued", plan.stock.len(), plan.coupons.len());
 
-    let first = place(cluster.orders(), &plan.first).await;
+    let first = place(cluster.orders(), &plan.first, &AllBack::new(true)).await;
     if first.order.as_ref().map(|order| order.status()) != Some(OrderStatus::Confirmed) {
         bail!("the first order was not confirmed: {first:?}");
     }
@@ -126,6 +126,7 @@ async fn order_and_check(cluster: &mut Cluster, args: &DemoArgs) -> anyhow::Resu
     report::print(&placed, elapsed, &ledger);
     placed.push(first);
     broken.extend(placed.iter().flat_map(|one| one.problems.iter().cloned()));
+    broken.extend(not_shown(&placed));
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
     broken.extend(forgotten(&placed, &ledger));
     Ok(broken)
@@ -164,13 +165,14 @@ async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usi
     let tell = progress.teller();
     let client = cluster.orders();
     let (done_count, done_counts) = watch::channel(0_usize);
+    let all_back = Arc::new(AllBack::new(false));
     let collect = async {
         let mut workers = JoinSet::new();
         let (results, mut placed) = mpsc::channel(concurrency);
         let orders = Arc::new(orders);
         let next = Arc::new(AtomicUsize::new(0));
         for _ in 0..concurrency {
-            workers.spawn(work(client.clone(), Arc::clone(&orders), Arc::clone(&next), results.clone()));
+            workers.spawn(work(client.clone(), Arc::clone(&orders), Arc::clone(&next), Arc::clone(&all_back), results.clone()));
         }
         drop(results);
         let mut all = Vec::with_capacity(total);
@@ -186,7 +188,7 @@ async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usi
         progress.finish();
         anyhow::Ok(all)
     };
-    let (all, broke) = tokio::join!(collect, break_and_mend(cluster, done_counts, total * 2 / 5, tell));
+    let (all, broke) = tokio::join!(collect, break_and_mend(cluster, done_counts, total * 2 / 5, &all_back, tell));
     broke?;
     all
 }
@@ -195,10 +197,11 @@ async fn work(
     client: OrderServiceClient<Channel>,
     orders: Arc<Vec<Planned>>,
     next: Arc<AtomicUsize>,
+    all_back: Arc<AllBack>,
     results: mpsc::Sender<Placed>,
 ) {
     while let Some(planned) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
-        if results.send(place(client.clone(), planned).await).await.is_err() {
+        if results.send(place(client.clone(), planned, &all_back).await).await.is_err() {
             return;
         }
     }
@@ -209,6 +212,7 @@ async fn break_and_mend(
     cluster: &mut Cluster,
     mut done_counts: watch::Receiver<usize>,
     after: usize,
+    all_back: &AllBack,
     tell: impl Fn(&str),
 ) -> anyhow::Result<()> {
     done_counts.wait_for(|done| *done >= after).await.context("no order was placed")?;
@@ -216,6 +220,7 @@ async fn break_and_mend(
     tell("inventory killed (SIGKILL)");
     tokio::time::sleep(DOWN_FOR).await;
     cluster.restart(Role::Inventory).await?;
+    all_back.store(true, Ordering::Release);
     tell("inventory is back");
     Ok(())
 }

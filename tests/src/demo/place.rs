@@ -1,6 +1,10 @@
 //! Places one planned order as a careful client does, and judges the answers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use tcc_proto::order::v1::{
     CancelOrderRequest, ConfirmOrderRequest, CreateOrderRequest, Order, OrderStatus, order_service_client::OrderServiceClient,
@@ -13,8 +17,12 @@ use crate::{
     harness::{order_with_retry, repeat},
 };
 
-/// Refusals that say "a participant did not answer in time": legal for any order while one is down.
+/// Refusals that say "a participant did not answer in time": legal for an order that was begun before the one that is killed
+/// is back.
 const NOT_IN_TIME: [&str; 3] = ["TIMED_OUT", "LATE", "SUSPENDED"];
+
+/// Whether every participant has come back for good.
+pub(crate) type AllBack = AtomicBool;
 
 /// What became of a planned order.
 #[derive(Clone, Debug)]
@@ -26,12 +34,16 @@ pub(crate) struct Placed {
     pub(crate) latency: Duration,
     /// How often it was sent again.
     pub(crate) repeats: u32,
+    /// It had the outcome that its kind is there to show.
+    pub(crate) shown: bool,
     /// Answers that no server may give, each as a sentence.
     pub(crate) problems: Vec<String>,
 }
 
 /// Places it, and confirms or cancels it if it is held.
-pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned) -> Placed {
+pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned, all_back: &AllBack) -> Placed {
+    // Asked before the order is sent: one that was begun earlier may have met the participant dead.
+    let in_time = all_back.load(Ordering::Acquire);
     let request = CreateOrderRequest {
         order_key: planned.order_key.clone(),
         user_id: planned.user_id.clone(),
@@ -40,7 +52,8 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
         hold: planned.kind.holds(),
         pay_by: None,
     };
-    let mut placed = Placed { kind: planned.kind, order: None, latency: Duration::ZERO, repeats: 0, problems: Vec::new() };
+    let mut placed =
+        Placed { kind: planned.kind, order: None, latency: Duration::ZERO, repeats: 0, shown: false, problems: Vec::new() };
     let started = Instant::now();
     let created = match planned.kind {
         Kind::Repeated => create_twice(&client, &request, &mut placed).await,
@@ -63,7 +76,8 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
     };
     match order {
         Ok(order) => {
-            judge(planned, &order, &mut placed.problems);
+            placed.shown = shows(planned.kind, &order);
+            placed.problems.extend(judge(planned, &order, in_time));
             placed.order = Some(order);
         }
         Err(status) => placed.problems.push(format!("{}: {}", planned.order_key, explain::error(&status))),
@@ -123,18 +137,93 @@ async fn settle(
     Ok(order)
 }
 
-/// Whether the outcome is one that this order may have.
-fn judge(planned: &Planned, order: &Order, problems: &mut Vec<String>) {
-    let code = order.refusal.as_ref().map(|refusal| refusal.code.as_str()).unwrap_or_default();
-    let fits = match order.status() {
-        OrderStatus::Confirmed => planned.kind.refusal().is_none() && code.is_empty(),
-        OrderStatus::Cancelled => {
-            planned.kind.refusal() == Some(code) || (planned.scarce && code == "OUT_OF_STOCK") || NOT_IN_TIME.contains(&code)
-        }
+fn code(order: &Order) -> &str {
+    order.refusal.as_ref().map(|refusal| refusal.code.as_str()).unwrap_or_default()
+}
+
+/// Whether the outcome is the one that this kind of order is there to show.
+fn shows(kind: Kind, order: &Order) -> bool {
+    match order.status() {
+        OrderStatus::Confirmed => kind.refusal().is_none() && code(order).is_empty(),
+        OrderStatus::Cancelled => kind.refusal() == Some(code(order)),
         OrderStatus::Unspecified | OrderStatus::Pending | OrderStatus::Held => false,
-    };
-    if !fits {
-        let outcome = explain::status_word(order.status());
-        problems.push(format!("{} ({}) came back {outcome} {code}", planned.order_key, planned.kind.name()));
+    }
+}
+
+/// What is wrong if the outcome is none that this order may have; `in_time`: every participant was there from its beginning on.
+fn judge(planned: &Planned, order: &Order, in_time: bool) -> Option<String> {
+    let code = code(order);
+    let cancelled = order.status() == OrderStatus::Cancelled;
+    let fits = shows(planned.kind, order)
+        || (cancelled && planned.scarce && code == "OUT_OF_STOCK")
+        || (cancelled && !in_time && NOT_IN_TIME.contains(&code));
+    let outcome = explain::status_word(order.status());
+    let when = if in_time { " with every participant there" } else { "" };
+    (!fits).then(|| format!("{} ({}) came back {outcome} {code}{when}", planned.order_key, planned.kind.name()))
+}
+
+/// The kinds of which orders were placed and none had the outcome that it is there to show, each as a sentence.
+pub(crate) fn not_shown(placed: &[Placed]) -> Vec<String> {
+    let mut shown: BTreeMap<Kind, bool> = BTreeMap::new();
+    for one in placed {
+        *shown.entry(one.kind).or_default() |= one.shown;
+    }
+    let missing = shown.into_iter().filter(|(_, shown)| !shown);
+    missing.map(|(kind, _)| format!("no order ({}) had the outcome that it is there to show", kind.name())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tcc_proto::order::v1::Refusal;
+
+    use super::*;
+
+    fn planned(kind: Kind) -> Planned {
+        Planned {
+            kind,
+            order_key: "k-1".to_owned(),
+            user_id: "alice".to_owned(),
+            lines: Vec::new(),
+            coupon_id: String::new(),
+            scarce: false,
+        }
+    }
+
+    fn order(status: OrderStatus, code: &str) -> Order {
+        let refusal = (!code.is_empty()).then(|| Refusal { code: code.to_owned(), ..Refusal::default() });
+        Order { status: status.into(), refusal, ..Order::default() }
+    }
+
+    #[test]
+    fn an_order_may_be_late_only_if_it_was_begun_before_everybody_was_back() {
+        for code in NOT_IN_TIME {
+            let late = order(OrderStatus::Cancelled, code);
+            assert_eq!(judge(&planned(Kind::Plain), &late, false), None);
+            let told = judge(&planned(Kind::Plain), &late, true).unwrap();
+            assert!(told.contains(code) && told.contains("every participant"), "{told}");
+        }
+        assert_eq!(judge(&planned(Kind::Plain), &order(OrderStatus::Confirmed, ""), true), None);
+        assert_eq!(judge(&planned(Kind::TooMany), &order(OrderStatus::Cancelled, "OUT_OF_STOCK"), true), None);
+        assert!(judge(&planned(Kind::TooMany), &order(OrderStatus::Confirmed, ""), false).is_some());
+        assert!(judge(&planned(Kind::Plain), &order(OrderStatus::Cancelled, "OUT_OF_STOCK"), false).is_some());
+        let scarce = Planned { scarce: true, ..planned(Kind::Plain) };
+        assert_eq!(judge(&scarce, &order(OrderStatus::Cancelled, "OUT_OF_STOCK"), true), None);
+    }
+
+    #[test]
+    fn a_kind_that_never_had_its_outcome_is_told() {
+        let placed = |kind, order: Order| Placed {
+            kind,
+            shown: shows(kind, &order),
+            order: Some(order),
+            latency: Duration::ZERO,
+            repeats: 0,
+            problems: Vec::new(),
+        };
+        let late = || order(OrderStatus::Cancelled, "TIMED_OUT");
+        let mut all = vec![placed(Kind::Plain, order(OrderStatus::Confirmed, "")), placed(Kind::Plain, late())];
+        assert_eq!(not_shown(&all), Vec::<String>::new());
+        all.push(placed(Kind::UsedCoupon, late()));
+        assert_eq!(not_shown(&all), ["no order (used coupon) had the outcome that it is there to show"]);
     }
 }

@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tcc_proto::{coupon::v1::CouponState, order::v1::OrderStatus, tcc::v1::TransactionStatus};
 
-use super::ledger::{BranchRow, Ledger, OrderRow, RowStatus};
+use super::ledger::{BranchRow, Ledger, LogBranch, OrderRow, RowStatus};
+
+/// The participants whose rows a ledger has, as the log names them; of others it says nothing.
+const INVENTORY: &str = "inventory";
+const COUPON: &str = "coupon";
+const ORDER: &str = "order";
 
 /// What can be asked of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +20,15 @@ pub enum Scope {
     AtRest,
     /// At rest, and stock and coupons were spent by orders only.
     AtRestOrdersOnly,
+    /// At rest, and participants were called by hand: they may have branches of transactions that the log does not have.
+    AtRestCalledByHand,
+}
+
+/// Whether branches may be there that no coordinator knows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByHand {
+    Yes,
+    No,
 }
 
 /// The rules that do not hold, each as a sentence.
@@ -25,9 +39,10 @@ pub fn broken_rules(ledger: &Ledger, scope: Scope) -> Vec<String> {
     coupons_follow_their_branches(ledger, &mut broken);
     match scope {
         Scope::Always => {}
-        Scope::AtRest => at_rest(ledger, &mut broken),
+        Scope::AtRest => at_rest(ledger, ByHand::No, &mut broken),
+        Scope::AtRestCalledByHand => at_rest(ledger, ByHand::Yes, &mut broken),
         Scope::AtRestOrdersOnly => {
-            at_rest(ledger, &mut broken);
+            at_rest(ledger, ByHand::No, &mut broken);
             spent_by_orders(ledger, &mut broken);
         }
     }
@@ -101,7 +116,7 @@ fn coupons_follow_their_branches(ledger: &Ledger, broken: &mut Vec<String>) {
 }
 
 /// L1 and the all-or-nothing promise, once everything has ended.
-fn at_rest(ledger: &Ledger, broken: &mut Vec<String>) {
+fn at_rest(ledger: &Ledger, by_hand: ByHand, broken: &mut Vec<String>) {
     for row in ledger.stock.iter().filter(|row| row.frozen != 0) {
         broken.push(format!("{}: {} are still frozen", row.sku, row.frozen));
     }
@@ -117,26 +132,45 @@ fn at_rest(ledger: &Ledger, broken: &mut Vec<String>) {
             | TransactionStatus::Cancelling => broken.push(format!("transaction {gid} has not ended: {status:?}")),
         }
     }
-    branches_obey(ledger, "inventory", &ledger.stock_branches, broken);
-    branches_obey(ledger, "coupon", &ledger.coupon_branches, broken);
-    branches_obey(ledger, "order", &ledger.order_branches, broken);
+    branches_obey(ledger, INVENTORY, &ledger.stock_branches, by_hand, broken);
+    branches_obey(ledger, COUPON, &ledger.coupon_branches, by_hand, broken);
+    branches_obey(ledger, ORDER, &ledger.order_branches, by_hand, broken);
     orders_are_whole(ledger, broken);
 }
 
-/// No branch is left tried, and none was confirmed in a cancelled transaction or the other way round.
-fn branches_obey<T>(ledger: &Ledger, participant: &str, branches: &[BranchRow<T>], broken: &mut Vec<String>) {
+/// Every branch that a participant has ended like its transaction, and every branch of a confirmed transaction is there.
+fn branches_obey<T>(ledger: &Ledger, participant: &str, branches: &[BranchRow<T>], by_hand: ByHand, broken: &mut Vec<String>) {
+    let logged: BTreeMap<(&str, &str), &LogBranch> = ledger
+        .log_branches
+        .iter()
+        .filter(|branch| branch.participant == participant)
+        .map(|branch| ((branch.gid.as_str(), branch.branch_id.as_str()), branch))
+        .collect();
+    let mut missing = logged.clone();
     for branch in branches {
         let BranchRow { gid, branch_id, status, .. } = branch;
+        let key = (gid.as_str(), branch_id.as_str());
+        missing.remove(&key);
         let transaction = ledger.transactions.get(gid);
         let obeys = match (status, transaction) {
             (RowStatus::Tried, _) => false,
-            (RowStatus::Confirmed, Some(decided)) => *decided == TransactionStatus::Confirmed,
+            (RowStatus::Confirmed, Some(decided)) => *decided == TransactionStatus::Confirmed && logged.contains_key(&key),
+            // Also a branch that the log has never heard of: whoever asks for the outcome of an unknown one is told to cancel.
             (RowStatus::Refused | RowStatus::Cancelled, Some(decided)) => *decided == TransactionStatus::Cancelled,
-            // Called directly, without a coordinator.
-            (RowStatus::Confirmed | RowStatus::Refused | RowStatus::Cancelled, None) => true,
+            (RowStatus::Confirmed | RowStatus::Refused | RowStatus::Cancelled, None) => by_hand == ByHand::Yes,
         };
         if !obeys {
-            broken.push(format!("{participant}: branch {gid}/{branch_id} is {status:?}, its transaction {transaction:?}"));
+            let unlogged = if logged.contains_key(&key) { "" } else { ", and the log has no such branch" };
+            broken.push(format!(
+                "{participant}: branch {gid}/{branch_id} is {status:?}, its transaction {transaction:?}{unlogged}"
+            ));
+        }
+    }
+    for ((gid, branch_id), branch) in missing {
+        let transaction = ledger.transactions.get(gid);
+        // A cancelled transaction may have ended before a Try had left.
+        if transaction != Some(&TransactionStatus::Cancelled) && !branch.settled_outside {
+            broken.push(format!("{participant}: branch {gid}/{branch_id} has no row, its transaction {transaction:?}"));
         }
     }
 }
@@ -175,6 +209,12 @@ fn orders_are_whole(ledger: &Ledger, broken: &mut Vec<String>) {
                  spent {stock:?} with coupon {coupon:?}"
             ));
         }
+    }
+    let of_orders: BTreeSet<&str> =
+        ledger.log_branches.iter().filter(|branch| branch.participant == ORDER).map(|branch| branch.gid.as_str()).collect();
+    let left: BTreeSet<&str> = spent.keys().chain(used.keys()).copied().collect();
+    for gid in left.intersection(&of_orders) {
+        broken.push(format!("transaction {gid} spent stock or a coupon for an order that is not there"));
     }
 }
 

@@ -17,6 +17,7 @@ use tcc_proto::{
     order::v1::{ListOrdersRequest, Order, OrderStatus},
     tcc::v1::{ListTransactionsRequest, Transaction, TransactionStatus},
 };
+use tcc_types::Gid;
 
 use super::{Cluster, config::database_file};
 
@@ -75,6 +76,19 @@ pub struct BranchRow<T> {
     pub reserved: T,
 }
 
+/// One branch as the coordinator's log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBranch {
+    /// Its transaction.
+    pub gid: String,
+    /// Its id.
+    pub branch_id: String,
+    /// Who was called for it.
+    pub participant: String,
+    /// An operator has settled it by other means.
+    pub settled_outside: bool,
+}
+
 /// One order as the gateway tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderRow {
@@ -105,6 +119,8 @@ pub struct Ledger {
     pub orders: Vec<OrderRow>,
     /// Status by gid.
     pub transactions: BTreeMap<String, TransactionStatus>,
+    /// What every transaction consists of, in the order of gid and branch.
+    pub log_branches: Vec<LogBranch>,
 }
 
 impl Ledger {
@@ -115,7 +131,8 @@ impl Ledger {
         let orders = list_orders(cluster).await?.into_iter().map(order_row).collect();
         let transactions = list_transactions(cluster, &[]).await?;
         let transactions = transactions.into_iter().map(|one| (one.gid.clone(), one.status())).collect();
-        Ok(Self { stock, stock_branches, coupons, coupon_branches, order_branches, orders, transactions })
+        let log_branches = read_log_branches(cluster.folder()).await?;
+        Ok(Self { stock, stock_branches, coupons, coupon_branches, order_branches, orders, transactions, log_branches })
     }
 
     /// What has not ended yet, in words; `None`: everything has.
@@ -187,6 +204,20 @@ async fn read_order_branches(folder: &Path) -> anyhow::Result<Vec<BranchRow<()>>
     let mut database = open_read_only(&database_file(folder, "orders")).await?;
     let mut snapshot = database.begin().await?;
     read_branches(&mut snapshot, |_| Ok(())).await
+}
+
+async fn read_log_branches(folder: &Path) -> anyhow::Result<Vec<LogBranch>> {
+    let mut database = open_read_only(&database_file(folder, "log")).await?;
+    let rows = sqlx::query(
+        "SELECT gid, branch_id, participant, coalesce(settled, 0) = 2 FROM tcc_log_branches ORDER BY gid, branch_id",
+    )
+    .fetch_all(&mut database)
+    .await?;
+    let branch = |row: &SqliteRow| {
+        let gid = Gid::from_bytes(row.get::<&[u8], _>(0)).context("a gid in the log cannot be read")?;
+        Ok(LogBranch { gid: gid.to_string(), branch_id: row.get(1), participant: row.get(2), settled_outside: row.get(3) })
+    };
+    rows.iter().map(branch).collect()
 }
 
 async fn read_branches<T>(

@@ -13,4 +13,4 @@ pub use child::{Child, Exited};
 pub use clients::{RETRIES_MAX, is_repeatable, order_with_retry, repeat};
 pub use cluster::Cluster;
 pub use config::{ClusterConfig, Folder, LOG_NAME, Ports, Role};
-pub use ledger::{BranchRow, CouponRow, Ledger, OrderRow, RowStatus, StockRow};
+pub use ledger::{BranchRow, CouponRow, Ledger, LogBranch, OrderRow, RowStatus, StockRow};

@@ -164,7 +164,7 @@ async fn a_refused_enlisted_branch_cancels_the_transaction() -> anyhow::Result<(
 async fn a_begun_transaction_that_nobody_decides_is_cancelled() -> anyhow::Result<()> {
     let stage = stocked().await?;
     let mut coordinator = stage.coordinator();
-    let request = BeginRequest { decide_by: Some(in_time(Duration::from_millis(1_500))), ..BeginRequest::default() };
+    let request = BeginRequest { decide_by: Some(in_time(Duration::from_secs(10))), ..BeginRequest::default() };
     let gid = coordinator.begin(request).await?.into_inner().transaction.unwrap().gid;
     coordinator.enlist(EnlistRequest { gid: gid.clone(), branch: Some(branch("s", "inventory", reserve("apple", 5))) }).await?;
     stage.must_balance(Scope::AtRest).await?;

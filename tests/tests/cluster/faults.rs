@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use tcc_cluster::{
     harness::{Role, Scope, order_with_retry},
     stage::{Stage, eventually, held, order, refusal_code, with_coupon},
 };
 use tcc_proto::{
+    coupon::v1::CouponState,
     order::v1::{ConfirmOrderRequest, GetOrderRequest, Order, OrderStatus},
     tcc::v1::{ListTransactionsRequest, TransactionStatus},
 };
@@ -42,7 +43,8 @@ async fn a_participant_killed_in_the_middle_of_a_try_is_tried_again() -> anyhow:
     stage.stock("apple", 100).await?;
     stage.coupon("c-1", "alice").await?;
     for role in [Role::Inventory, Role::Coupon] {
-        // Frozen, the participant has the call but cannot answer: the kill is surely in the middle of it.
+        // Frozen, the participant cannot answer: it is killed before any answer to the Try. Whether the call has left by then is
+        // not known: what is shown is that the Try is sent again until the participant is back.
         stage.freeze(role)?;
         let mut call = JoinSet::new();
         let coupon = format!("c-{role}");
@@ -84,7 +86,7 @@ async fn a_participant_killed_in_the_middle_of_a_confirm_still_confirms() -> any
 async fn participants_killed_under_load_lose_nothing() -> anyhow::Result<()> {
     let mut stage = quick_stage().await?;
     stage.stock("apple", 10_000).await?;
-    let mut load = start_load(&stage);
+    let mut load = start_load(&stage).await?;
     let mut acknowledged = first_answers(&mut load, LOAD / 4).await?;
     for role in [Role::Inventory, Role::Coupon] {
         stage.kill(role).await?;
@@ -95,6 +97,7 @@ async fn participants_killed_under_load_lose_nothing() -> anyhow::Result<()> {
     assert!(acknowledged.iter().all(|order| order.status() == OrderStatus::Confirmed), "nothing was late");
     stage.must_balance(Scope::AtRestOrdersOnly).await?;
     still_the_same(&stage, &acknowledged).await?;
+    all_spent(&stage).await?;
     stage.finish().await
 }
 
@@ -120,7 +123,7 @@ async fn a_participant_down_past_the_deadline_cancels_the_order() -> anyhow::Res
 async fn a_gateway_asked_to_end_under_load_loses_no_order() -> anyhow::Result<()> {
     let mut stage = quick_stage().await?;
     stage.stock("apple", 10_000).await?;
-    let mut load = start_load(&stage);
+    let mut load = start_load(&stage).await?;
     let mut acknowledged = first_answers(&mut load, LOAD / 4).await?;
     let status = stage.terminate(Role::Gateway).await?;
     assert!(status.success(), "{status}");
@@ -130,7 +133,7 @@ async fn a_gateway_asked_to_end_under_load_loses_no_order() -> anyhow::Result<()
     assert!(acknowledged.iter().all(|order| order.status() == OrderStatus::Confirmed));
     stage.must_balance(Scope::AtRestOrdersOnly).await?;
     still_the_same(&stage, &acknowledged).await?;
-    assert_eq!(stage.read_stock("apple").await?.sold, i64::try_from(LOAD)?);
+    all_spent(&stage).await?;
     stage.finish().await
 }
 
@@ -164,7 +167,7 @@ async fn a_gateway_asked_to_end_while_a_participant_is_down_ends_and_goes_on_lat
 async fn a_gateway_killed_under_load_recovers_every_order() -> anyhow::Result<()> {
     let mut stage = quick_stage().await?;
     stage.stock("apple", 10_000).await?;
-    let mut load = start_load(&stage);
+    let mut load = start_load(&stage).await?;
     let mut acknowledged = first_answers(&mut load, LOAD / 4).await?;
     for _ in 0..2 {
         stage.kill(Role::Gateway).await?;
@@ -175,7 +178,7 @@ async fn a_gateway_killed_under_load_recovers_every_order() -> anyhow::Result<()
     assert!(acknowledged.iter().all(|order| order.status() == OrderStatus::Confirmed));
     stage.must_balance(Scope::AtRestOrdersOnly).await?;
     still_the_same(&stage, &acknowledged).await?;
-    assert_eq!(stage.read_stock("apple").await?.sold, i64::try_from(LOAD)?);
+    all_spent(&stage).await?;
     stage.finish().await
 }
 
@@ -184,7 +187,7 @@ async fn everything_killed_at_once_comes_back_whole() -> anyhow::Result<()> {
     let mut stage = quick_stage().await?;
     stage.stock("apple", 10_000).await?;
     let hold = stage.place(held(order("k-hold", &[("apple", 7)]))).await?;
-    let mut load = start_load(&stage);
+    let mut load = start_load(&stage).await?;
     let mut acknowledged = first_answers(&mut load, LOAD / 4).await?;
     for role in Role::ALL {
         stage.kill(role).await?;
@@ -239,12 +242,16 @@ async fn a_coupon_participant_that_is_down_harms_no_order_without_coupon() -> an
 
 type Load = JoinSet<Result<Order, tonic::Status>>;
 
-/// Orders that are repeated under their keys until they are answered.
-fn start_load(stage: &Stage) -> Load {
+/// Orders that are repeated under their keys until they are answered; every other one has a coupon of its own.
+async fn start_load(stage: &Stage) -> anyhow::Result<Load> {
+    let coupons: Vec<String> = (0..LOAD).step_by(2).map(|number| format!("load-{number}")).collect();
+    try_join_all(coupons.iter().map(|coupon| stage.coupon(coupon, "alice"))).await?;
     let mut load = JoinSet::new();
     for number in 0..LOAD {
         let orders = stage.orders();
-        let request = order(&format!("load-{number}"), &[("apple", 1)]);
+        let key = format!("load-{number}");
+        let request = order(&key, &[("apple", 1)]);
+        let request = if number % 2 == 0 { with_coupon(request, &key) } else { request };
         // Spread a little, so that a kill meets orders in every phase.
         let wait = Duration::from_millis(number as u64 * 5);
         load.spawn(async move {
@@ -252,7 +259,16 @@ fn start_load(stage: &Stage) -> Load {
             order_with_retry(orders, &request).await.map(|(order, _)| order)
         });
     }
-    load
+    Ok(load)
+}
+
+/// The whole load was paid: each order took its piece, and every coupon was used.
+async fn all_spent(stage: &Stage) -> anyhow::Result<()> {
+    assert_eq!(stage.read_stock("apple").await?.sold, i64::try_from(LOAD)?);
+    let coupons = stage.ledger().await?.coupons;
+    let used = coupons.iter().filter(|coupon| coupon.state == CouponState::Used).count();
+    assert_eq!((used, coupons.len()), (LOAD / 2, LOAD / 2));
+    Ok(())
 }
 
 /// The next answers, at most so many.

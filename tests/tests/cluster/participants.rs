@@ -65,7 +65,7 @@ async fn a_late_try_after_its_cancel_is_refused_and_reserves_nothing() -> anyhow
         assert_eq!(violation.row_status(), BranchRowStatus::Cancelled, "{role}");
     }
     assert_eq!(stage.read_stock("apple").await?.available, 10);
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +97,7 @@ async fn repeated_deliveries_have_one_effect() -> anyhow::Result<()> {
     }
     let apple = stage.read_stock("apple").await?;
     assert_eq!((apple.available, apple.frozen, apple.sold), (6, 0, 4));
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn a_cancelled_reservation_is_released_once() -> anyhow::Result<()> {
     }
     let apple = stage.read_stock("apple").await?;
     assert_eq!((apple.available, apple.frozen, apple.sold), (10, 0, 0));
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +127,7 @@ async fn a_try_past_not_after_is_refused_unless_its_branch_has_a_row() -> anyhow
         assert!(matches!(send_try(&stage, role, &late).await?, try_response::Outcome::Reserved(_)), "{role}");
         cancel(&stage, role, &request).await?;
     }
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +164,7 @@ async fn a_business_refusal_is_stored_and_repeated() -> anyhow::Result<()> {
         assert!(matches!(cancel(&stage, *role, request).await?, cancel_response::Outcome::Done(_)), "{role}");
         assert!(matches!(confirm(&stage, *role, request).await?, confirm_response::Outcome::Violation(_)), "{role}");
     }
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,5 +182,5 @@ async fn a_reservation_outlives_a_killed_participant() -> anyhow::Result<()> {
         assert!(matches!(confirm(&stage, role, &request).await?, confirm_response::Outcome::Done(_)), "{role}");
     }
     assert_eq!(stage.read_stock("apple").await?.sold, 4);
-    stage.finish().await
+    stage.finish_called_by_hand().await
 }

@@ -67,27 +67,10 @@ impl SqliteLogOptions {
         if self.write_queue_max > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(Error::Unusable("write_queue_max: is too large".to_owned()));
         }
-        path_of(&self.database_url).map_err(|problem| Error::Unusable(format!("database_url: {problem}")))
+        // In memory, a transaction log would forget its decisions.
+        tcc_migrations::sqlite::path_of(&self.database_url)
+            .map_err(|problem| Error::Unusable(format!("database_url: {problem}")))
     }
-}
-
-fn path_of(url: &str) -> Result<PathBuf, &'static str> {
-    let Some(rest) = url.strip_prefix("sqlite:") else {
-        return Err("must begin with `sqlite:`; other databases are not supported as a transaction log yet");
-    };
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    if path == ":memory:" || parameters.contains("mode=memory") {
-        return Err("must name a file: a transaction log in memory would forget its decisions");
-    }
-    match parameters {
-        "" | "mode=rwc" | "mode=rw" => {}
-        _ => return Err("takes no parameters"),
-    }
-    if path.is_empty() || path.ends_with('/') {
-        return Err("must name a file (`sqlite://data/gateway-log.db`)");
-    }
-    Ok(PathBuf::from(path))
 }
 
 #[cfg(test)]
@@ -95,27 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_names_a_file() {
-        for (url, path) in [
-            ("sqlite://data/log.db", "data/log.db"),
-            ("sqlite:log.db", "log.db"),
-            ("sqlite:///var/lib/log.db?mode=rwc", "/var/lib/log.db"),
-        ] {
-            assert_eq!(path_of(url), Ok(PathBuf::from(path)), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_log_in_memory_is_refused() {
-        for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://x?mode=memory"] {
-            assert!(path_of(url).is_err_and(|problem| problem.contains("memory")), "{url}");
-        }
-    }
-
-    #[test]
-    fn urls_of_anything_else_are_refused() {
-        for url in ["", "postgres://localhost/log", "sqlite:", "sqlite://", "sqlite://data/", "sqlite://x?immutable=1"] {
-            assert!(path_of(url).is_err(), "{url}");
+    fn a_url_that_names_no_file_is_refused_by_its_name() {
+        for url in ["postgres://localhost/log", "sqlite::memory:", "sqlite://", "sqlite://x?immutable=1"] {
+            let options = SqliteLogOptions { database_url: url.to_owned(), ..SqliteLogOptions::default() };
+            assert!(options.checked_path().is_err_and(|error| error.to_string().starts_with("database_url:")), "{url}");
         }
     }
 

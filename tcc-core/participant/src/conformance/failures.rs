@@ -126,20 +126,42 @@ pub async fn a_dropped_call_whose_handler_fails_leaves_nothing_behind<D: BenchDa
 
 /// The limit of operations in flight.
 pub async fn more_operations_than_the_limit_are_refused_at_once<D: BenchDatabase>(f: Fixture<D>) {
-    let f = f.limited(|options| options.operations_in_flight_max = 1);
+    let f = f.limited(|options| (options.operations_in_flight_max, options.tries_in_flight_max) = (1, 1));
     let (first, second) = (f.new_call(), f.new_call());
     f.bench.inject(Op::Try, Fault::Wait);
     let mut calls = JoinSet::new();
     let (engine, delivered) = (f.engine.clone(), first.clone());
     calls.spawn(async move { engine.try_branch(delivered).await });
     f.bench.until_one_waits().await;
-    let refused = Err(Unknown::Overloaded { operations_in_flight_max: 1 });
-    assert_eq!(f.engine.try_branch(second.clone()).await, refused);
+    let refused = |limit_name| Unknown::Overloaded { limit_name, limit: 1 };
+    assert_eq!(f.engine.try_branch(second.clone()).await, Err(refused("tries_in_flight_max")));
+    let settled = f.engine.cancel(Fixture::<D>::cancel_of(&second)).await;
+    assert_eq!(settled, Err(refused("operations_in_flight_max")));
     f.bench.open_gate();
     let answer = calls.join_next().await.expect("there is one").expect("it ends").expect("it is answered");
     f.assert_yes(answer);
     f.assert_branch(&second, None, Effects::NONE).await;
     f.assert_yes(f.try_branch(&second).await);
+}
+
+/// The room that is kept for what settles.
+pub async fn as_many_tries_as_may_be_leave_room_to_settle<D: BenchDatabase>(f: Fixture<D>) {
+    let tried = f.branch_in(State::Tried).await;
+    let f = f.limited(|options| (options.operations_in_flight_max, options.tries_in_flight_max) = (2, 1));
+    let (first, second) = (f.new_call(), f.new_call());
+    f.bench.inject(Op::Try, Fault::Wait);
+    let mut calls = JoinSet::new();
+    let (engine, delivered) = (f.engine.clone(), first.clone());
+    calls.spawn(async move { engine.try_branch(delivered).await.map(|_| ()) });
+    f.bench.until_one_waits().await;
+    let refused = Err(Unknown::Overloaded { limit_name: "tries_in_flight_max", limit: 1 });
+    assert_eq!(f.engine.try_branch(second).await, refused);
+    // It is let in, and waits for the connection until the gate is open.
+    let confirm = f.engine.confirm(Fixture::<D>::confirm_of(&tried));
+    let (settled, ()) = tokio::join!(confirm, async { f.bench.open_gate() });
+    assert_eq!(settled, Ok(SettleAnswer::Done));
+    calls.join_next().await.expect("there is one").expect("it ends").expect("it is answered");
+    f.assert_branch(&tried, CONFIRMED, Effects::SPENT).await;
 }
 
 /// The graceful end.

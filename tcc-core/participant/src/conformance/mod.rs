@@ -55,6 +55,7 @@ macro_rules! conformance_tests {
             a_dropped_call_runs_to_its_end,
             a_dropped_call_whose_handler_fails_leaves_nothing_behind,
             more_operations_than_the_limit_are_refused_at_once,
+            as_many_tries_as_may_be_leave_room_to_settle,
             a_closed_engine_ends_what_is_under_way_and_takes_no_more,
             an_oversized_output_is_unknown_and_reserves_nothing;
         }
