@@ -48,7 +48,7 @@ impl<B: CouponBooks> CouponApi<B> {
 impl<B: CouponBooks> CouponService for CouponApi<B> {
     async fn issue_coupon(&self, request: Request<IssueCouponRequest>) -> Result<Response<IssueCouponResponse>, Status> {
         let coupon = coupon_from_proto(request.into_inner()).map_err(|bad| status::invalid(DOMAIN, &bad))?;
-        let _ = self.admit()?;
+        let _admitted = self.admit()?;
         match self.books.issue(&coupon).await.map_err(|error| failed(&error))? {
             Issued::Done(coupon) => Ok(Response::new(IssueCouponResponse { coupon: Some(coupon_to_proto(coupon)) })),
             Issued::OtherFields => {

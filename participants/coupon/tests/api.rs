@@ -44,6 +44,7 @@ async fn one_issue_too_many_is_refused_at_once() {
             assert_eq!(status.code(), Code::ResourceExhausted);
             assert!(status.message().contains("admin_calls_in_flight_max (1)"), "{status:?}");
         }
+        () = std::future::ready(()) => panic!("the second one was let in"),
     }
     // The first call is gone, and its place is free.
     tokio::select! {
