@@ -1,43 +1,17 @@
 //! Calling the cluster as a careful client does: an unknown outcome is asked again under the same key.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
+use tcc_client::is_repeatable;
 use tcc_proto::order::v1::{CreateOrderRequest, Order, order_service_client::OrderServiceClient};
 use tcc_types::{Entropy, SystemEntropy};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt;
 
 /// How often an order is sent before the client gives up: with the pauses below, about a minute.
 pub const RETRIES_MAX: u32 = 120;
 const PAUSE_BASE: Duration = Duration::from_millis(50);
 const PAUSE_CAP: Duration = Duration::from_secs(1);
-
-/// Whether the same request under the same key may be sent again.
-#[must_use]
-pub fn is_repeatable(status: &Status) -> bool {
-    // A server's answer has no source: this one was made here, of a connection that broke or was ended under the call. Its code
-    // says nothing (a graceful GOAWAY comes as INTERNAL).
-    if status.source().is_some() {
-        return true;
-    }
-    match status.code() {
-        // tonic reports its own timeout as CANCELLED.
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => true,
-        Code::Ok
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss
-        | Code::Unauthenticated => false,
-    }
-}
 
 /// Waits before attempt `attempt + 1`: what the server asks for, or capped exponential backoff; with full jitter.
 async fn pause(status: &Status, attempt: u32) {
