@@ -246,27 +246,24 @@ impl Driver {
         failpoint::hit(failpoint::DECIDE_BEFORE);
         let decided = durable(&self.core, "decide", |log| log.decide(decide.clone())).await?;
         failpoint::hit(failpoint::DECIDE_AFTER);
-        match decided {
+        let (event, branch_count) = match decided {
             Decided::Stands { status, decided_at, cause, branch_count } => {
                 info!(?status, "decided");
-                // The decision is for every branch that the log has, also for those that were enlisted elsewhere.
-                let mut events = vec![Event::Decided { status, at: decided_at, cause }];
-                if branch_count as usize != self.record.branches.len() {
-                    events.extend(self.reload().await?);
-                }
-                Ok(events)
+                (Event::Decided { status, at: decided_at, cause }, branch_count)
             }
-            Decided::CountMoved { .. } => {
-                // `step` takes the last one first: it hears that nothing was decided, and then of the branches.
-                let mut events = self.reload().await?;
-                events.push(Event::CountMoved);
-                Ok(events)
-            }
+            Decided::CountMoved { branch_count } => (Event::CountMoved, branch_count),
             Decided::Missing => {
                 error!("the transaction is gone from the log");
-                Err(Stopped)
+                return Err(Stopped);
             }
+        };
+        // Whatever follows is for every branch that the log has, also for those that were enlisted elsewhere: the machine hears
+        // of them first. `step` takes the last event first.
+        let mut events = vec![event];
+        if branch_count as usize != self.record.branches.len() {
+            events.extend(self.reload().await?);
         }
+        Ok(events)
     }
 
     /// Learns of the branches that were enlisted elsewhere; the events to report, last one first.

@@ -225,6 +225,23 @@ async fn branches_are_enlisted_one_by_one_and_confirmed_together() {
 }
 
 #[tokio::test]
+async fn a_branch_that_another_gateway_enlisted_is_never_left_out() {
+    let world = World::start(quick()).await;
+    for confirm in [true, false] {
+        let begin = Begin { initiator: shop(), gid: None, key: None, decide_by: None };
+        let gid = world.coordinator.begin(begin).await.unwrap().gid;
+        world.coordinator.enlist(gid, branch("stock")).await.unwrap();
+        world.log.enlist(gid, branch("coupon"), 64).await.unwrap();
+        let view = if confirm {
+            world.coordinator.confirm(gid, Wait::End).await.unwrap()
+        } else {
+            world.coordinator.cancel(gid, shop(), Wait::End).await.unwrap()
+        };
+        assert_eq!(row_statuses(&world, &view), if confirm { BOTH_CONFIRMED } else { BOTH_CANCELLED });
+    }
+}
+
+#[tokio::test]
 async fn an_enlisted_branch_that_refuses_cancels_the_transaction() {
     let world = World::start(quick()).await;
     *world.fake("coupon").refuses.lock().unwrap() = true;

@@ -114,7 +114,8 @@ pub enum Event {
         /// Why, if Cancel.
         cause: Option<CancelCause>,
     },
-    /// The decision was not taken: the log has branches that this machine does not know. They follow as `Enlisted`.
+    /// The decision was not taken: the log has branches that this machine did not know. They came as `Enlisted` before
+    /// this.
     CountMoved,
     /// The end is durable.
     Finished,

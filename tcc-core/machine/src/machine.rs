@@ -373,9 +373,11 @@ impl Machine {
 
     fn on_count_moved(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.deciding = false;
-        // Confirm waits for the votes of the branches that follow; Cancel needs no votes.
+        // Confirm waits for the votes of the branches that were unknown here; Cancel needs no votes.
         if self.cancel_wanted.is_some() {
             self.advance(now, effects);
+        } else {
+            self.ask_for_votes(effects);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tcc_coordinator::{Config, Coordinator, Endpoint, NewBranch, Registry, Submit, TryOrder, TxView, Unknown, Wait};
-use tcc_log::{SqliteLog, SqliteLogOptions};
+use tcc_log::{SqliteLog, SqliteLogOptions, TxLog};
 use tcc_types::{
     BranchId, BranchKey, BranchRowStatus, CancelCall, ConfirmCall, Initiator, ParticipantName, Payload, Refusal, SettleAnswer,
     SystemClock, SystemEntropy, TryAnswer, TryCall, Violation, ViolationKind,
@@ -110,6 +110,8 @@ impl Endpoint for Fake {
 /// One coordinator and its two participants, `stock` and `coupon`.
 pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
+    /// What another gateway would write to.
+    pub(crate) log: Arc<dyn TxLog>,
     pub(crate) fakes: BTreeMap<&'static str, Arc<Fake>>,
     folder: TempDir,
     config: Config,
@@ -133,14 +135,14 @@ impl World {
     pub(crate) async fn start(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fakes: BTreeMap<_, _> = ["stock", "coupon"].map(|name| (name, Arc::new(Fake::default()))).into();
-        let coordinator = open(&folder, &config, &fakes).await;
-        Self { coordinator, fakes, folder, config }
+        let (coordinator, log) = open(&folder, &config, &fakes).await;
+        Self { coordinator, log, fakes, folder, config }
     }
 
     /// The process ends in order and another one starts on the same log.
     pub(crate) async fn restart(&mut self) {
         self.coordinator.shutdown(std::time::Duration::ZERO).await;
-        self.coordinator = open(&self.folder, &self.config, &self.fakes).await;
+        (self.coordinator, self.log) = open(&self.folder, &self.config, &self.fakes).await;
     }
 
     pub(crate) fn fake(&self, name: &str) -> &Fake {
@@ -148,14 +150,15 @@ impl World {
     }
 }
 
-async fn open(folder: &TempDir, config: &Config, fakes: &BTreeMap<&'static str, Arc<Fake>>) -> Coordinator {
+async fn open(folder: &TempDir, config: &Config, fakes: &BTreeMap<&'static str, Arc<Fake>>) -> (Coordinator, Arc<dyn TxLog>) {
     let url = format!("sqlite://{}", folder.path().join("log.db").display());
     let options = SqliteLogOptions { database_url: url, ..SqliteLogOptions::default() };
-    let log = SqliteLog::open(options, Arc::new(SystemClock)).await.unwrap();
+    let log: Arc<dyn TxLog> = Arc::new(SqliteLog::open(options, Arc::new(SystemClock)).await.unwrap());
     let registry = fakes.iter().fold(Registry::default(), |registry, (name, fake)| {
         registry.with(ParticipantName::new(*name).unwrap(), Arc::clone(fake) as Arc<dyn Endpoint>)
     });
-    Coordinator::start(Arc::new(log), registry, config.clone(), Arc::new(SystemEntropy)).await.unwrap()
+    let started = Coordinator::start(Arc::clone(&log), registry, config.clone(), Arc::new(SystemEntropy)).await;
+    (started.unwrap(), log)
 }
 
 pub(crate) fn shop() -> Initiator {

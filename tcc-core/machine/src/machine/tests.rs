@@ -193,23 +193,29 @@ fn a_hold_taken_up_again_asks_for_its_votes_only_when_somebody_wants_it() {
     assert_eq!(machine.on(yes(asked[1]), T0).unwrap(), [Effect::Decide(Choice::Confirm { votes: 2 })]);
 }
 
-#[test]
-fn a_moved_count_waits_for_the_new_branchs_vote() {
+/// A Confirm is under way, and the log turns out to have a second branch.
+fn confirm_meets_another_branch() -> Machine {
     let (mut machine, tries) = started(1, Decides::OnRequestOpen);
     machine.on(yes(tries[0]), T0).unwrap();
     machine.on(Event::ConfirmRequested, T0).unwrap();
-    assert_eq!(machine.on(Event::CountMoved, T0).unwrap(), []);
-    let enlisted = calls(&machine.on(Event::Enlisted(planned(1)), T0).unwrap());
-    assert_eq!(machine.on(yes(enlisted[0]), T0).unwrap(), [Effect::Decide(Choice::Confirm { votes: 2 })]);
+    assert_eq!(machine.on(Event::Enlisted(planned(1)), T0).unwrap(), []);
+    machine
 }
 
 #[test]
-fn a_moved_count_does_not_hold_up_a_cancel() {
-    let (mut machine, tries) = started(1, Decides::OnRequestOpen);
-    machine.on(yes(tries[0]), T0).unwrap();
-    machine.on(Event::ConfirmRequested, T0).unwrap();
+fn a_moved_count_waits_for_the_new_branchs_vote() {
+    let mut machine = confirm_meets_another_branch();
+    let asked = calls(&machine.on(Event::CountMoved, T0).unwrap());
+    assert_eq!((asked.len(), asked[0].branch, asked[0].op), (1, 1, Op::Try));
+    assert_eq!(machine.on(yes(asked[0]), T0).unwrap(), [Effect::Decide(Choice::Confirm { votes: 2 })]);
+}
+
+#[test]
+fn a_moved_count_does_not_hold_up_a_cancel_and_the_new_branch_gets_it_too() {
+    let mut machine = confirm_meets_another_branch();
     assert_eq!(machine.on(Event::CancelRequested { by: somebody() }, T0).unwrap(), []);
     assert!(matches!(machine.on(Event::CountMoved, T0).unwrap()[..], [Effect::Decide(Choice::Cancel { .. })]));
+    assert_eq!(ops(&machine.on(decided(TxStatus::Cancelling), T0).unwrap()), [(0, Op::Cancel), (1, Op::Cancel)]);
 }
 
 #[test]
