@@ -47,7 +47,7 @@ pub enum SettleError<E> {
 
 /// Inserts the order's row.
 ///
-/// Any transaction may name this participant, so the branch must be the one that an order has: one transaction, one order.
+/// The branch must be the one that an order has: one transaction, one order.
 ///
 /// # Errors
 /// The store's; then nothing may be committed.
@@ -133,20 +133,12 @@ impl<D: OrderDatabase> Participant for OrderBranch<D> {
     }
 
     async fn on_confirm(&self, conn: &mut ConnectionOf<Self>, branch: &BranchContext, (): ()) -> Result<(), HandlerError> {
-        settled(settle(&mut D::orders(conn), branch.gid(), Decision::Confirm).await)
+        Ok(settle(&mut D::orders(conn), branch.gid(), Decision::Confirm).await?)
     }
 
     async fn on_cancel(&self, conn: &mut ConnectionOf<Self>, branch: &BranchContext, (): ()) -> Result<(), HandlerError> {
-        settled(settle(&mut D::orders(conn), branch.gid(), Decision::Cancel).await)
+        Ok(settle(&mut D::orders(conn), branch.gid(), Decision::Cancel).await?)
     }
-}
-
-/// The SDK looks for the database's error to know whether to run the transaction again, so it gets that one unwrapped.
-fn settled(result: Result<(), SettleError<sqlx::Error>>) -> Result<(), HandlerError> {
-    result.map_err(|error| match error {
-        SettleError::Store(error) => HandlerError::from(error),
-        not_tried @ SettleError::NotTried(_) => HandlerError::from(not_tried),
-    })
 }
 
 /// A participant in this process, as the coordinator calls it.
