@@ -4,7 +4,7 @@
 use std::{future::Future, marker::PhantomData};
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::Migrator;
 use tcc_coordinator::{Endpoint, Unknown};
 use tcc_participant::{BranchContext, ConnectionOf, Database, Engine, HandlerError, Participant, Store, Tried};
 use tcc_proto::order::v1::PlaceOrder;
@@ -73,7 +73,7 @@ pub async fn settle<S: OrderStore>(store: &mut S, id: Gid, decision: Decision) -
 }
 
 /// A database that orders can be kept in.
-pub trait OrderDatabase: Database<Connection: Migrate> {
+pub trait OrderDatabase: Database {
     /// The rows inside a local transaction.
     type Orders<'c>: OrderStore<Error = sqlx::Error>;
     /// The gateway's view.

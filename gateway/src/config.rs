@@ -8,7 +8,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 use tcc_coordinator::{EndpointConfig, GrpcEndpoint, Registry};
-use tcc_log::SqliteLogOptions;
+use tcc_participant::DatabaseKind;
+use tcc_log::LogOptions;
 use tcc_service::telemetry::Telemetry;
 use tcc_types::{Invalid, ParticipantName};
 
@@ -24,7 +25,7 @@ pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The transaction log.
-    pub log: SqliteLogOptions,
+    pub log: LogOptions,
     /// Where orders are kept.
     pub orders: OrdersConfig,
     /// Limits and times of transactions.
@@ -43,7 +44,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrdersConfig {
-    /// Their database; the scheme chooses which: `sqlite://data/orders.db`.
+    /// Their database; the scheme chooses which: `sqlite://data/orders.db`, `postgres://user:password@host/database`,
+    /// `mysql://user:password@host/database`. On a server it may be that of the transaction log.
     pub database_url: String,
     /// Limits of the orders' own branches.
     pub participant: tcc_participant::Options,
@@ -53,7 +55,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 50_051).into(),
-            log: SqliteLogOptions::default(),
+            log: LogOptions::default(),
             orders: OrdersConfig::default(),
             coordinator: tcc_coordinator::Config::default(),
             participants: shipped(),
@@ -76,9 +78,20 @@ impl Config {
     /// Every setting that does not fit, by name.
     pub fn validate(&self) -> Result<(), Vec<Invalid>> {
         let mut bad = Vec::new();
-        bad.extend(scheme_problem("log.database_url", &self.log.database_url));
-        bad.extend(scheme_problem("orders.database_url", &self.orders.database_url));
-        if file_of(&self.log.database_url) == file_of(&self.orders.database_url) {
+        let log = DatabaseKind::of_url(&self.log.database_url).map_err(|bad| bad.within("log"));
+        let orders = DatabaseKind::of_url(&self.orders.database_url).map_err(|bad| bad.within("orders"));
+        if matches!((&log, &orders), (Ok(DatabaseKind::Postgres | DatabaseKind::Mysql), Ok(DatabaseKind::Sqlite))) {
+            let problem = "must be on a server too: any gateway on this transaction log has to reach every order";
+            bad.push(Invalid::new("orders.database_url", problem));
+        }
+        let both_are_files = matches!((&log, &orders), (Ok(DatabaseKind::Sqlite), Ok(DatabaseKind::Sqlite)));
+        bad.extend(log.err());
+        bad.extend(orders.err());
+        if self.orders.participant.upkeep.sweep_batch_max as usize > self.coordinator.outcome_queries_max {
+            let problem = "must not exceed coordinator.outcome_queries_max";
+            bad.push(Invalid::new("orders.participant.upkeep.sweep_batch_max", problem));
+        }
+        if both_are_files && file_of(&self.log.database_url) == file_of(&self.orders.database_url) {
             let problem = "must not be that of the transaction log, which has its file for itself";
             bad.push(Invalid::new("orders.database_url", problem));
         }
@@ -106,15 +119,6 @@ impl Config {
             }
         }
         if bad.is_empty() { Ok(registry) } else { Err(bad) }
-    }
-}
-
-/// Only one database is known so far.
-fn scheme_problem(field: &str, url: &str) -> Option<Invalid> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => None,
-        Some(scheme) => Some(Invalid::new(field, format_args!("{scheme}: databases are not supported; use sqlite:"))),
-        None => Some(Invalid::new(field, "must be a URL such as sqlite://data/orders.db")),
     }
 }
 

@@ -8,27 +8,28 @@ mod api;
 mod books;
 mod branch;
 mod config;
+mod databases;
 mod error;
 mod order;
 mod orders;
+mod outcomes;
 mod placed;
 mod plan;
 mod request;
 mod serve;
-mod sqlite;
 mod wire;
 
 pub use api::OrderApi;
 pub use books::OrderBooks;
 pub use branch::{InProcess, OrderBranch, OrderDatabase, OrderStore, Placing, SettleError, place, settle};
 pub use config::{Config, OrdersConfig};
+pub use databases::{Books, OrderRows};
 pub use error::Error;
 pub use order::{Order, OrderRow, OrderStatus, Refused, RowStatus};
 pub use orders::Orders;
 pub use placed::{Draft, LINES_MAX, Line, Placed, QUANTITY_MAX};
 pub use plan::{COUPON, INVENTORY, ORDER, STOCK_BRANCH, plan};
 pub use serve::run;
-pub use sqlite::{SqliteOrderBooks, SqliteOrders};
 
 /// Environment variables of the shipped server start with this: `TCC_GATEWAY__LISTEN`.
 pub const ENV_PREFIX: &str = "TCC_GATEWAY";

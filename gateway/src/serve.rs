@@ -1,21 +1,20 @@
 //! The whole server: opens, wires, serves, and ends in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use sqlx::Sqlite;
+use sqlx::{MySql, Postgres, Sqlite};
 use tcc_coordinator::{
     Coordinator, Registry,
     service::{admin_server, coordinator_server},
 };
-use tcc_log::SqliteLog;
-use tcc_participant::{Engine, Store};
+use tcc_participant::{DatabaseKind, Engine, Store, Upkeep};
 use tcc_proto::order::v1::order_service_server::OrderServiceServer;
 use tcc_service::Server;
 use tcc_types::{Invalid, ParticipantName, SystemClock, SystemEntropy};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders};
+use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders, outcomes::OwnOutcomes};
 
 /// Runs the server: checks the configuration, listens, opens the log and the orders, takes up what is unfinished, tells `ready`
 /// where it listens, and serves until `shutdown`.
@@ -28,7 +27,11 @@ use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orde
 /// open.
 pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
     let registry = checked(&config)?;
-    serve::<Sqlite>(config, registry, ready, shutdown).await
+    match DatabaseKind::of_url(&config.orders.database_url).map_err(|bad| bad.within("orders"))? {
+        DatabaseKind::Sqlite => serve::<Sqlite>(config, registry, ready, shutdown).await,
+        DatabaseKind::Postgres => serve::<Postgres>(config, registry, ready, shutdown).await,
+        DatabaseKind::Mysql => serve::<MySql>(config, registry, ready, shutdown).await,
+    }
 }
 
 async fn serve<D: OrderDatabase>(
@@ -39,15 +42,16 @@ async fn serve<D: OrderDatabase>(
 ) -> anyhow::Result<()> {
     // Listening first: an address that is taken costs nothing yet. Clients that come early wait.
     let server = Server::bind(config.listen).await?;
-    let log = SqliteLog::open(config.log, Arc::new(SystemClock)).await.map_err(|error| anyhow!("log: {error}"))?;
+    let log = tcc_log::open(config.log, Arc::new(SystemClock)).await.map_err(|error| anyhow!("log: {error}"))?;
     let store = Store::<D>::open(&config.orders.database_url, &config.orders.participant).await;
     let store = store.map_err(|error| anyhow!("orders: {error}"))?;
-    D::migrator().run(store.write_pool()).await.context("orders: cannot migrate the database")?;
+    store.migrate(D::migrator()).await.context("orders: cannot migrate the database")?;
     let engine = Engine::new(OrderBranch::<D>::new(), store.clone());
     let registry = registry.with_reserved(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
     let entropy = Arc::new(SystemEntropy);
-    let coordinator = Coordinator::start(Arc::new(log), registry, config.coordinator, entropy).await?;
+    let coordinator = Coordinator::start(log, registry, config.coordinator, entropy).await?;
 
+    let upkeep = Upkeep::start(&engine, Some(OwnOutcomes(coordinator.clone())), &shutdown);
     let orders = Orders::new(coordinator.clone(), D::books(store));
     let server = server
         .add_service(OrderServiceServer::new(OrderApi::new(orders)))
@@ -56,6 +60,7 @@ async fn serve<D: OrderDatabase>(
     ready(server.local_addr());
 
     let served = serve_and_drain(server, &coordinator, shutdown, Duration::from_millis(config.drain_ms)).await;
+    upkeep.stop().await;
     engine.close().await;
     served
 }
@@ -67,6 +72,13 @@ async fn serve_and_drain(
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
+    let readiness = server.readiness();
+    let mut ready = coordinator.ready();
+    // Health tells load balancers what a request to begin an order would be told.
+    let following = async {
+        while let Ok(()) = { readiness.set_ready(*ready.borrow_and_update()); ready.changed().await } {}
+        std::future::pending::<Infallible>().await
+    };
     // A server that fails by itself ends the transactions in the same order.
     let stopping = shutdown.child_token();
     let serving = async {
@@ -79,7 +91,10 @@ async fn serve_and_drain(
         tracing::info!(drain_ms = drain.as_millis(), "stopping");
         coordinator.drain(drain).await;
     };
-    let (served, ()) = tokio::join!(serving, draining);
+    let (served, ()) = tokio::select! {
+        ended = async { tokio::join!(serving, draining) } => ended,
+        never = following => match never {},
+    };
     // Only now: until the last call has ended, it may read the log.
     coordinator.close().await;
     tracing::info!("stopped");

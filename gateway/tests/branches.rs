@@ -1,36 +1,54 @@
-//! The order's own branch on a real SQLite file, through the SDK and the in-process endpoint.
+//! The order's own branch on every database, through the SDK and the in-process endpoint.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod databases;
+
 use std::time::Duration;
 
+use databases::{Fresh, TestDatabase, on_every_database};
 use prost::{Message, Name};
-use sqlx::Sqlite;
 use tcc_coordinator::Endpoint;
-use tcc_gateway::{InProcess, OrderBooks, OrderBranch, OrderDatabase, RowStatus, SqliteOrderBooks};
-use tcc_participant::{Engine, Options, Store};
+use tcc_gateway::{InProcess, LINES_MAX, OrderBooks, OrderBranch, QUANTITY_MAX, RowStatus};
+use tcc_participant::{DatabaseKind, Engine, Options, Store};
 use tcc_proto::order::v1::{OrderLine, PlaceOrder};
 use tcc_types::{
     BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, SettleAnswer, SystemClock, SystemEntropy,
     Timestamp, TryAnswer, TryCall, ViolationKind,
 };
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-struct World {
-    endpoint: InProcess<OrderBranch<Sqlite>>,
-    books: SqliteOrderBooks,
-    _folder: TempDir,
+on_every_database! {
+    a_row_follows_its_branch,
+    a_row_reads_back_as_it_was_placed,
+    a_cancelled_branch_without_a_try_leaves_no_order_and_lets_none_in,
+    what_is_no_order_is_refused_for_good,
+    orders_are_listed_newest_first_from_any_point,
+    only_a_hold_that_is_tried_is_marked_held,
+    tries_and_cancels_in_any_order_end_in_one_outcome,
+    the_longest_names_and_the_most_lines_fit_and_read_back,
+    an_id_that_has_a_row_beside_the_framework_is_refused,
+    the_database_itself_forbids_rows_that_no_order_has,
 }
 
-impl World {
+struct World<D: TestDatabase> {
+    endpoint: InProcess<OrderBranch<D>>,
+    books: D::Books,
+    _fresh: Fresh,
+}
+
+impl<D: TestDatabase> World<D> {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/orders.db", folder.path().display());
-        let store = Store::<Sqlite>::open(&url, &Options::default()).await.unwrap();
-        Sqlite::migrator().run(store.write_pool()).await.unwrap();
-        let books = Sqlite::books(store.clone());
-        Self { endpoint: InProcess(Engine::new(OrderBranch::new(), store)), books, _folder: folder }
+        let fresh = Fresh::of(D::KIND);
+        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
+        store.migrate(D::migrator()).await.unwrap();
+        let books = D::books(store.clone());
+        Self { endpoint: InProcess(Engine::new(OrderBranch::new(), store)), books, _fresh: fresh }
+    }
+
+    /// What somebody does to the tables beside the framework.
+    async fn execute(&self, statement: &str) -> Result<(), sqlx::Error> {
+        D::execute(self.endpoint.0.store(), statement.to_owned()).await
     }
 
     async fn place(&self, key: &BranchKey, order: &PlaceOrder) -> TryAnswer {
@@ -91,9 +109,8 @@ fn code(answer: TryAnswer) -> String {
     }
 }
 
-#[tokio::test]
-async fn a_row_follows_its_branch() {
-    let world = World::new().await;
+async fn a_row_follows_its_branch<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let (one, other) = (key("order"), key("order"));
     for _ in 0..2 {
         assert_eq!(world.place(&one, &order("k-1")).await, TryAnswer::Reserved(None));
@@ -110,9 +127,8 @@ async fn a_row_follows_its_branch() {
     assert_eq!(world.status(&one).await, Some(RowStatus::Confirmed));
 }
 
-#[tokio::test]
-async fn a_row_reads_back_as_it_was_placed() {
-    let world = World::new().await;
+async fn a_row_reads_back_as_it_was_placed<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let key = key("order");
     let with_everything = PlaceOrder { coupon_id: "c-1".to_owned(), hold: true, ..order("k:1/") };
     world.place(&key, &with_everything).await;
@@ -124,18 +140,16 @@ async fn a_row_reads_back_as_it_was_placed() {
     assert_eq!(lines, [("apple", 1), ("pear", 2)]);
 }
 
-#[tokio::test]
-async fn a_cancelled_branch_without_a_try_leaves_no_order_and_lets_none_in() {
-    let world = World::new().await;
+async fn a_cancelled_branch_without_a_try_leaves_no_order_and_lets_none_in<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let key = key("order");
     assert_eq!(world.cancel(&key).await, SettleAnswer::Done);
     assert_eq!(code(world.place(&key, &order("k-1")).await), "SUSPENDED");
     assert_eq!(world.status(&key).await, None);
 }
 
-#[tokio::test]
-async fn what_is_no_order_is_refused_for_good() {
-    let world = World::new().await;
+async fn what_is_no_order_is_refused_for_good<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let malformed = PlaceOrder { lines: Vec::new(), ..order("k-1") };
     assert_eq!(code(world.place(&key("order"), &malformed).await), "BAD_REQUEST");
     // One transaction, one order: a second branch of it with another id gets nowhere.
@@ -146,9 +160,8 @@ async fn what_is_no_order_is_refused_for_good() {
     assert_eq!(world.confirm(&first).await, SettleAnswer::Done);
 }
 
-#[tokio::test]
-async fn orders_are_listed_newest_first_from_any_point() {
-    let world = World::new().await;
+async fn orders_are_listed_newest_first_from_any_point<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let mut placed = Vec::new();
     for number in 0..5_i64 {
         // Ids of the same millisecond have no order among themselves.
@@ -166,9 +179,8 @@ async fn orders_are_listed_newest_first_from_any_point() {
     assert!(world.listed(Some("carol"), None, 9).await.is_empty());
 }
 
-#[tokio::test]
-async fn only_a_hold_that_is_tried_is_marked_held() {
-    let world = World::new().await;
+async fn only_a_hold_that_is_tried_is_marked_held<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let (hold, plain, settled) = (key("order"), key("order"), key("order"));
     world.place(&hold, &PlaceOrder { hold: true, ..order("k-1") }).await;
     world.place(&plain, &order("k-2")).await;
@@ -183,9 +195,8 @@ async fn only_a_hold_that_is_tried_is_marked_held() {
     assert_eq!((held(&hold).await, held(&plain).await, held(&settled).await), (true, false, false));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tries_and_cancels_in_any_order_end_in_one_outcome() {
-    let world = World::new().await;
+async fn tries_and_cancels_in_any_order_end_in_one_outcome<D: TestDatabase>() {
+    let world = World::<D>::new().await;
     let mut keys = Vec::new();
     let mut calls = JoinSet::new();
     for number in 0..100 {
@@ -210,4 +221,54 @@ async fn tries_and_cancels_in_any_order_end_in_one_outcome() {
         assert!(matches!(world.status(key).await, None | Some(RowStatus::Cancelled)), "{key}");
     }
     assert_eq!(world.endpoint.0.store().count_tried().await.unwrap(), 0);
+}
+
+async fn the_longest_names_and_the_most_lines_fit_and_read_back<D: TestDatabase>() {
+    let world = World::<D>::new().await;
+    // Every character that an order key may have, and then some more.
+    let printable: String = ('!'..='~').collect();
+    let line = |number| OrderLine { sku: format!("{number:0>64}"), quantity: QUANTITY_MAX };
+    let longest = PlaceOrder {
+        order_key: format!("{printable:k<128}"),
+        initiator: "I".repeat(64),
+        user_id: "U".repeat(64),
+        lines: (0..LINES_MAX).map(line).collect(),
+        coupon_id: "C".repeat(64),
+        hold: true,
+    };
+    let key = key("order");
+    assert_eq!(world.place(&key, &longest).await, TryAnswer::Reserved(None));
+    let placed = world.books.get(key.gid).await.unwrap().unwrap().placed;
+    assert_eq!((placed.order_key().as_str(), placed.initiator().as_str()), (&*longest.order_key, &*longest.initiator));
+    assert_eq!((placed.user_id(), placed.coupon_id()), (&*longest.user_id, Some(&*longest.coupon_id)));
+    let lines: Vec<_> = placed.lines().iter().map(|line| (line.sku.clone(), line.quantity)).collect();
+    assert_eq!(lines, longest.lines.into_iter().map(|line| (line.sku, line.quantity)).collect::<Vec<_>>());
+}
+
+async fn an_id_that_has_a_row_beside_the_framework_is_refused<D: TestDatabase>() {
+    let world = World::<D>::new().await;
+    let (there, other) = (key("order"), key("order"));
+    world.place(&other, &order("k-1")).await;
+    world.execute(&format!("UPDATE orders SET order_id = '{}'", there.gid)).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(code(world.place(&there, &order("k-2")).await), "ORDER_EXISTS");
+    }
+    assert_eq!(world.cancel(&there).await, SettleAnswer::Done);
+    let row = world.books.get(there.gid).await.unwrap().unwrap();
+    assert_eq!((row.placed.order_key().as_str(), row.status), ("k-1", RowStatus::Tried));
+}
+
+async fn the_database_itself_forbids_rows_that_no_order_has<D: TestDatabase>() {
+    let world = World::<D>::new().await;
+    let key = key("order");
+    world.place(&key, &order("k-1")).await;
+    for change in ["held = TRUE", "status = 2", "status = 0", "status = 5"] {
+        let error = world.execute(&format!("UPDATE orders SET {change}")).await.unwrap_err();
+        assert!(error.as_database_error().unwrap().is_check_violation(), "{change}: {error}");
+    }
+    // A word of its own on MySQL.
+    let lines = if D::KIND == DatabaseKind::Mysql { "`lines`" } else { "lines" };
+    assert!(world.execute(&format!("UPDATE orders SET {lines} = 'pear'")).await.is_err());
+    world.execute(&format!("UPDATE orders SET {lines} = '[[\"pear\", 1]]'")).await.unwrap();
+    assert_eq!(world.status(&key).await, Some(RowStatus::Tried));
 }

@@ -2,10 +2,29 @@
 
 use sqlx::migrate::Migrator;
 
-/// For SQLite. What was applied is kept in `coupon_migrations`.
+/// Where it is recorded which of these migrations a database has.
+pub const BOOKKEEPING_TABLE: &str = "coupon_migrations";
+
+/// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
     let mut migrator = sqlx::migrate!("./coupon/sqlite");
-    migrator.dangerous_set_table_name("coupon_migrations");
+    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
+    migrator
+}
+
+/// For PostgreSQL.
+#[must_use]
+pub fn postgres() -> Migrator {
+    let mut migrator = sqlx::migrate!("./coupon/postgres");
+    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
+    migrator
+}
+
+/// For MySQL and MariaDB.
+#[must_use]
+pub fn mysql() -> Migrator {
+    let mut migrator = sqlx::migrate!("./coupon/mysql");
+    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
     migrator
 }

@@ -7,6 +7,8 @@
 pub mod coupon;
 pub mod inventory;
 pub mod log;
+pub mod mysql;
 pub mod orders;
 pub mod participant;
+pub mod postgres;
 pub mod sqlite;

@@ -12,3 +12,11 @@ pub fn sqlite() -> Migrator {
     migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
     migrator
 }
+
+/// For PostgreSQL.
+#[must_use]
+pub fn postgres() -> Migrator {
+    let mut migrator = sqlx::migrate!("./log/postgres");
+    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
+    migrator
+}

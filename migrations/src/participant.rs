@@ -9,7 +9,22 @@ pub const BOOKKEEPING_TABLE: &str = "tcc_participant_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    let mut migrator = sqlx::migrate!("./participant/sqlite");
+    keeping_books(sqlx::migrate!("./participant/sqlite"))
+}
+
+/// For PostgreSQL. Run it with [`postgres::migrate`](crate::postgres::migrate).
+#[must_use]
+pub fn postgres() -> Migrator {
+    keeping_books(sqlx::migrate!("./participant/postgres"))
+}
+
+/// For MySQL and MariaDB. Run it with [`mysql::migrate`](crate::mysql::migrate).
+#[must_use]
+pub fn mysql() -> Migrator {
+    keeping_books(sqlx::migrate!("./participant/mysql"))
+}
+
+fn keeping_books(mut migrator: Migrator) -> Migrator {
     migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
     migrator
 }

@@ -7,3 +7,5 @@ pub mod explain;
 pub mod harness;
 pub mod serve;
 pub mod stage;
+pub mod store_args;
+pub mod survive;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tcc_cluster::{cli, demo, harness, serve};
+use tcc_cluster::{cli, demo, harness, serve, survive};
 
 /// Orders over gRPC, all or nothing, on this machine.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Keeps everything up on fixed ports, with its data in a folder that stays.
     Serve(serve::ServeArgs),
+    /// Kills gateways, the database server or a participant again and again under steady orders, and tells what was lost.
+    Survive(survive::SurviveArgs),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -36,7 +38,7 @@ enum Command {
         /// Which.
         role: harness::Role,
         /// Its configuration, as JSON.
-        #[arg(long)]
+        #[arg(long, env = "TCC_CLUSTER_CONFIG_JSON", hide_env_values = true)]
         config_json: String,
         /// Stand still at this fail point.
         #[arg(long)]
@@ -50,6 +52,7 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => return demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
+        Command::Survive(args) => return survive::run(args).await,
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

@@ -1,4 +1,4 @@
-//! Keeps the cluster up on fixed ports for people to play with, its data in a folder that stays.
+//! Keeps the cluster up on fixed ports for people to play with, its data in a folder that stays or on their own server.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +11,10 @@ use tcc_proto::{
 use tcc_types::{Clock, SystemClock};
 use tonic::Code;
 
-use crate::harness::{Cluster, ClusterConfig, Folder, Ports, Role};
+use crate::{
+    harness::{Cluster, ClusterConfig, Folder, Ports, Role},
+    store_args::StoreArgs,
+};
 
 /// What is on the shelves the first time.
 const STOCK: [(&str, i64); 3] = [("apple", 1_000), ("pear", 500), ("plum", 3)];
@@ -23,10 +26,10 @@ const COUPON_LIFE: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Where to serve.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Databases and logs; kept.
+    /// Logs, and the databases of SQLite; kept.
     #[arg(long, default_value = "./data")]
     data: PathBuf,
-    /// The gateway's port.
+    /// The gateway's port; several gateways have this one and those after it.
     #[arg(long, default_value_t = 50_051)]
     gateway_port: u16,
     /// The inventory participant's port.
@@ -38,6 +41,8 @@ pub struct ServeArgs {
     /// What the processes log, in the language of `RUST_LOG`.
     #[arg(long, default_value = "info")]
     log: String,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Serves until SIGINT or SIGTERM, then ends every process gracefully.
@@ -52,7 +57,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         log_filter: args.log,
         ..ClusterConfig::temporary(std::env::current_exe()?)
     };
-    let mut cluster = Cluster::start(config).await?;
+    let mut cluster = Cluster::start(args.store.apply(config)?).await?;
+    let whereabouts = cluster.whereabouts();
     seed_if_empty(&cluster).await?;
     print_how_to(&cluster);
     tokio::select! {
@@ -64,7 +70,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
     println!("stopping: orders under way are finished first");
     cluster.stop().await?;
-    println!("stopped; the data stays in {}", args.data.display());
+    println!("stopped; the data: {whereabouts}");
     Ok(())
 }
 
@@ -93,10 +99,13 @@ async fn seed_if_empty(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn print_how_to(cluster: &Cluster) {
     let gateway = cluster.address(Role::Gateway);
-    println!("gateway    {gateway}   orders, coordinator, admin");
+    for gateway in cluster.gateway_addresses() {
+        println!("gateway    {gateway}   orders, coordinator, admin");
+    }
     println!("inventory  {}   stock", cluster.address(Role::Inventory));
     println!("coupon     {}   coupons", cluster.address(Role::Coupon));
-    println!("data       {}", cluster.folder().display());
+    println!("data       {}", cluster.whereabouts());
+    println!("logs       {}", cluster.folder().join("logs").display());
     println!();
     println!("Place an order from another terminal:");
     println!(

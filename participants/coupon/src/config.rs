@@ -1,9 +1,14 @@
 //! Everything that can be configured, with its default.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
+use tcc_participant::CoordinatorConfig;
 use tcc_service::telemetry::Telemetry;
+use tcc_types::LogName;
 
 /// The configuration of the coupon server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,7 +16,8 @@ use tcc_service::telemetry::Telemetry;
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Its database; the scheme chooses which: `sqlite://data/coupon.db`.
+    /// Its database; the scheme chooses which: `sqlite://data/coupon.db`, `postgres://user:password@host/coupon` or
+    /// `mysql://user:password@host/coupon` (MySQL or MariaDB). A server's database must exist; its tables are made.
     pub database_url: String,
     /// How long calls under way may go on after the server was told to stop.
     pub drain_ms: u64,
@@ -21,6 +27,9 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Limits of the participant.
     pub participant: tcc_participant::Options,
+    /// Where the gateways are that know what became of a transaction, by the name of their log. `main` is where a gateway
+    /// listens by default. Without any, reservations of a coordinator that is lost stay.
+    pub coordinators: BTreeMap<LogName, CoordinatorConfig>,
 }
 
 impl Default for Config {
@@ -32,6 +41,26 @@ impl Default for Config {
             admin_calls_in_flight_max: 64,
             telemetry: Telemetry::default(),
             participant: tcc_participant::Options::default(),
+            coordinators: shipped(),
         }
+    }
+}
+
+/// The gateway as it is shipped.
+fn shipped() -> BTreeMap<LogName, CoordinatorConfig> {
+    // The name is well-formed; a test of this file says so.
+    LogName::new("main").ok().map(|name| (name, CoordinatorConfig::at(["http://127.0.0.1:50051"]))).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_shipped_gateway_is_asked_unless_another_is_configured() {
+        let coordinators = Config::default().coordinators;
+        let main = LogName::new("main").unwrap();
+        assert_eq!(coordinators.get(&main).unwrap().endpoints, ["http://127.0.0.1:50051"]);
+        assert!(tcc_participant::GrpcOutcomes::new(&coordinators).is_ok());
     }
 }

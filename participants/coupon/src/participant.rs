@@ -2,14 +2,14 @@
 
 use std::marker::PhantomData;
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::Migrator;
 use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
 use tcc_proto::coupon::v1::{LockCoupon, LockedCoupon};
 
 use crate::{Claim, CouponBooks, CouponStore, Locking, lock, release, spend};
 
 /// A database that coupons can be kept in.
-pub trait CouponDatabase: Database<Connection: Migrate> {
+pub trait CouponDatabase: Database {
     /// The rows inside a local transaction.
     type Coupons<'c>: CouponStore<Error = sqlx::Error>;
     /// The keeper's view.

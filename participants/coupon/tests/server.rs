@@ -1,10 +1,13 @@
-//! The whole coupon server, through real sockets.
+//! The whole coupon server on every database, through real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use std::{path::Path, time::Duration};
+mod support;
+
+use std::time::Duration;
 
 use prost::{Message, Name};
+use support::{Fresh, TestDatabase, on_every_database};
 use tcc_coupon::{Config, run};
 use tcc_proto::{
     coupon::v1::{
@@ -13,13 +16,20 @@ use tcc_proto::{
     },
     tcc::v1::{ConfirmRequest, TryRequest, participant_client::ParticipantClient, try_response::Outcome},
 };
-use tcc_types::{Clock, Gid, SystemClock, SystemEntropy};
+use tcc_types::{Clock, Gid, LogName, SystemClock, SystemEntropy};
 use tcc_wire::timestamp_to_proto;
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
+
+on_every_database! {
+    a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it,
+    an_issue_is_idempotent_and_a_reused_id_is_told,
+    every_bad_field_is_named_and_the_server_goes_on,
+    an_unknown_coupon_is_not_found,
+    pages_list_one_users_coupons_and_their_tokens_fit_no_other_list,
+}
 
 struct Running {
     coupons: CouponServiceClient<Channel>,
@@ -29,12 +39,8 @@ struct Running {
 }
 
 impl Running {
-    async fn start(folder: &Path) -> Self {
-        let config = Config {
-            listen: ([127, 0, 0, 1], 0).into(),
-            database_url: format!("sqlite://{}/below/coupon.db", folder.display()),
-            ..Config::default()
-        };
+    async fn start(fresh: &Fresh) -> Self {
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), database_url: fresh.url.clone(), ..Config::default() };
         let shutdown = CancellationToken::new();
         let (ready, address) = oneshot::channel();
         let ended = TaskTracker::new().spawn(run(config, |address| ready.send(address).unwrap(), shutdown.clone()));
@@ -66,10 +72,6 @@ impl Running {
     }
 }
 
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
 fn in_a_minute() -> prost_types::Timestamp {
     timestamp_to_proto(SystemClock.now().plus(Duration::from_secs(60)))
 }
@@ -90,10 +92,9 @@ fn bad_fields(status: &Status) -> Vec<String> {
     details.bad_request().unwrap().field_violations.iter().map(|bad| bad.field.clone()).collect()
 }
 
-#[tokio::test]
-async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     let request = coupon("c1", "u1");
     let issued = server.issue(request.clone()).await.unwrap();
     assert_eq!((issued.state(), issued.discount_minor, issued.gid.as_str()), (CouponState::Issued, 500, ""));
@@ -114,7 +115,7 @@ async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it() {
     assert_eq!(reserved.output.unwrap().type_url, "type.googleapis.com/coupon.v1.LockedCoupon");
     server.stop().await;
 
-    let mut server = Running::start(folder.path()).await;
+    let mut server = Running::start(&fresh).await;
     let locked = server.get("c1").await.unwrap();
     assert_eq!((locked.state(), &locked.gid), (CouponState::Locked, &gid));
     server.participant.confirm(ConfirmRequest { gid: gid.clone(), branch_id: "coupon".to_owned() }).await.unwrap();
@@ -123,10 +124,9 @@ async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn an_issue_is_idempotent_and_a_reused_id_is_told() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn an_issue_is_idempotent_and_a_reused_id_is_told<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     let request = coupon("c1", "u1");
     let first = server.issue(request.clone()).await.unwrap();
     assert_eq!(server.issue(request.clone()).await.unwrap(), first);
@@ -138,10 +138,9 @@ async fn an_issue_is_idempotent_and_a_reused_id_is_told() {
     assert_eq!(server.get("c1").await.unwrap(), first);
 }
 
-#[tokio::test]
-async fn every_bad_field_is_named_and_the_server_goes_on() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     let before_1970 = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
     for (request, fields) in [
         (IssueCouponRequest::default(), &["coupon_id", "user_id", "discount_minor", "expires_at"][..]),
@@ -158,20 +157,18 @@ async fn every_bad_field_is_named_and_the_server_goes_on() {
     assert_eq!(server.list("", 0, "").await.unwrap(), (vec![], String::new()));
 }
 
-#[tokio::test]
-async fn an_unknown_coupon_is_not_found() {
-    let folder = folder();
-    let status = Running::start(folder.path()).await.get("c1").await.unwrap_err();
+async fn an_unknown_coupon_is_not_found<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let status = Running::start(&fresh).await.get("c1").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let details = status.get_error_details();
     let resource = details.resource_info().unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("coupon", "c1"));
 }
 
-#[tokio::test]
-async fn pages_list_one_users_coupons_and_their_tokens_fit_no_other_list() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn pages_list_one_users_coupons_and_their_tokens_fit_no_other_list<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     for (coupon_id, user_id) in [("e", "u1"), ("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", "u1"), ("f", "u2")] {
         server.issue(coupon(coupon_id, user_id)).await.unwrap();
     }
@@ -189,8 +186,32 @@ async fn pages_list_one_users_coupons_and_their_tokens_fit_no_other_list() {
 
 #[tokio::test]
 async fn a_database_that_is_not_supported_is_named_without_its_secret() {
-    let config = Config { database_url: "mysql://user:secret@host/db".to_owned(), ..Config::default() };
+    let config = Config { database_url: "oracle://user:secret@host/db".to_owned(), ..Config::default() };
     let error = run(config, |_| panic!("it must not start"), CancellationToken::new()).await.unwrap_err();
     let text = format!("{error:#}");
-    assert!(text.contains("database_url") && text.contains("mysql") && !text.contains("secret"), "{text}");
+    assert!(text.contains("database_url") && !text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_told_without_its_secret() {
+    for scheme in ["postgres", "mysql"] {
+        // Nobody listens on this port.
+        let database_url = format!("{scheme}://user:secret@127.0.0.1:1/db");
+        let participant = tcc_participant::Options { connection_wait_ms_max: 500, ..tcc_participant::Options::default() };
+        let config = Config { database_url, participant, ..Config::default() };
+        let error = run(config, |_| panic!("it must not start"), CancellationToken::new()).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("cannot open the database") && !text.contains("secret"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_no_address_is_named() {
+    let coordinators = [("main", "127.0.0.1:50051"), ("other", "https://gateway:1")].map(|(name, endpoint)| {
+        (LogName::new(name).unwrap(), tcc_participant::CoordinatorConfig::at(["http://127.0.0.1:50051", endpoint]))
+    });
+    let config = Config { coordinators: coordinators.into(), ..Config::default() };
+    let error = run(config, |_| panic!("it must not start"), CancellationToken::new()).await.unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("coordinators.main.endpoints[1]") && text.contains("coordinators.other.endpoints[1]"), "{text}");
 }

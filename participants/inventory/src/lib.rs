@@ -8,16 +8,16 @@
 mod api;
 mod books;
 mod config;
+mod databases;
 mod lines;
 mod participant;
-mod sqlite;
 mod stock;
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use sqlx::Sqlite;
-use tcc_participant::{Engine, Store};
+use sqlx::{MySql, Postgres, Sqlite};
+use tcc_participant::{DatabaseKind, Engine, GrpcOutcomes, Store, Upkeep};
 use tcc_proto::inventory::v1::inventory_service_server::InventoryServiceServer;
 use tcc_service::Server;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 pub use api::InventoryApi;
 pub use books::{Receipt, Received, Stock, StockBooks};
 pub use config::Config;
+pub use databases::{Books, StockRows};
 pub use lines::{LINES_MAX, Line, Lines, QUANTITY_MAX, STOCK_MAX};
 pub use participant::{Inventory, StockDatabase};
-pub use sqlite::{SqliteBooks, SqliteStock};
 pub use stock::{Reservation, SettleError, StockStore, release, reserve, spend};
 
 /// Environment variables of the shipped server start with this: `TCC_INVENTORY__LISTEN`.
@@ -39,10 +39,10 @@ pub const ENV_PREFIX: &str = "TCC_INVENTORY";
 /// # Errors
 /// A setting is wrong (it is named), the database does not open, or the address cannot be listened on.
 pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
-    match config.database_url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => serve::<Sqlite>(config, ready, shutdown).await,
-        Some(scheme) => anyhow::bail!("database_url: {scheme}: databases are not supported; use sqlite:"),
-        None => anyhow::bail!("database_url: must be a URL such as sqlite://data/inventory.db"),
+    match DatabaseKind::of_url(&config.database_url)? {
+        DatabaseKind::Sqlite => serve::<Sqlite>(config, ready, shutdown).await,
+        DatabaseKind::Postgres => serve::<Postgres>(config, ready, shutdown).await,
+        DatabaseKind::Mysql => serve::<MySql>(config, ready, shutdown).await,
     }
 }
 
@@ -53,14 +53,21 @@ async fn serve<D: StockDatabase>(
 ) -> anyhow::Result<()> {
     config.participant.validate().map_err(|bad| bad.within("participant"))?;
     anyhow::ensure!(config.admin_calls_in_flight_max > 0, "admin_calls_in_flight_max: must be at least 1");
+    let outcomes = GrpcOutcomes::new(&config.coordinators).map_err(|bad| {
+        let problems: Vec<_> = bad.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(problems.join("; "))
+    })?;
+    let outcomes = (!config.coordinators.is_empty()).then_some(outcomes);
     let store = Store::<D>::open(&config.database_url, &config.participant).await.context("cannot open the database")?;
-    D::migrator().run(store.write_pool()).await.context("cannot migrate the database")?;
+    store.migrate(D::migrator()).await.context("cannot migrate the database")?;
     let engine = Engine::new(Inventory::<D>::new(), store.clone());
     let api = InventoryApi::new(D::books(store), config.admin_calls_in_flight_max);
 
     let server = Server::bind(config.listen).await?.add_service(engine.service()).add_service(InventoryServiceServer::new(api));
+    let upkeep = Upkeep::start(&engine, outcomes, &shutdown);
     ready(server.local_addr());
     server.serve(shutdown, Duration::from_millis(config.drain_ms)).await?;
+    upkeep.stop().await;
     engine.close().await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::Migrator;
 use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
 use tcc_proto::inventory::v1::{ReserveStock, ReservedStock, StockLine};
 use tcc_types::Invalid;
@@ -10,7 +10,7 @@ use tcc_types::Invalid;
 use crate::{Lines, Reservation, StockBooks, StockStore, release, reserve, spend};
 
 /// A database that stock can be kept in.
-pub trait StockDatabase: Database<Connection: Migrate> {
+pub trait StockDatabase: Database {
     /// The rows inside a local transaction.
     type Stock<'c>: StockStore<Error = sqlx::Error>;
     /// The keeper's view.

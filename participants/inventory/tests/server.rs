@@ -1,10 +1,11 @@
-//! The whole inventory server, through real sockets.
+//! The whole inventory server on every database, through real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use std::path::Path;
+mod support;
 
 use prost::{Message, Name};
+use support::{Fresh, TestDatabase, on_every_database};
 use tcc_inventory::{Config, run};
 use tcc_proto::{
     inventory::v1::{
@@ -13,13 +14,20 @@ use tcc_proto::{
     },
     tcc::v1::{ConfirmRequest, TryRequest, participant_client::ParticipantClient, try_response::Outcome},
 };
-use tcc_types::{Clock, Gid, SystemClock, SystemEntropy};
+use tcc_types::{Clock, Gid, LogName, SystemClock, SystemEntropy};
 use tcc_wire::timestamp_to_proto;
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
+
+on_every_database! {
+    stock_is_added_reserved_and_sold_and_a_restart_keeps_it,
+    a_repeated_delivery_changes_nothing_and_a_reused_id_is_told,
+    every_bad_field_is_named_and_the_server_goes_on,
+    an_unknown_sku_is_not_found,
+    pages_list_every_sku_once_in_order,
+}
 
 struct Running {
     inventory: InventoryServiceClient<Channel>,
@@ -29,12 +37,8 @@ struct Running {
 }
 
 impl Running {
-    async fn start(folder: &Path) -> Self {
-        let config = Config {
-            listen: ([127, 0, 0, 1], 0).into(),
-            database_url: format!("sqlite://{}/below/inventory.db", folder.display()),
-            ..Config::default()
-        };
+    async fn start(fresh: &Fresh) -> Self {
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), database_url: fresh.url.clone(), ..Config::default() };
         let shutdown = CancellationToken::new();
         let (ready, address) = oneshot::channel();
         let ended = TaskTracker::new().spawn(run(config, |address| ready.send(address).unwrap(), shutdown.clone()));
@@ -67,10 +71,6 @@ impl Running {
     }
 }
 
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
 fn bad_fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let details = status.get_error_details();
@@ -78,10 +78,9 @@ fn bad_fields(status: &Status) -> Vec<String> {
     details.bad_request().unwrap().field_violations.iter().map(|bad| bad.field.clone()).collect()
 }
 
-#[tokio::test]
-async fn stock_is_added_reserved_and_sold_and_a_restart_keeps_it() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn stock_is_added_reserved_and_sold_and_a_restart_keeps_it<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     let added = server.add("r1", "apple", 10).await.unwrap();
     assert_eq!((added.initial, added.available), (10, 10));
     assert!(added.updated_at.unwrap().seconds > 1_700_000_000);
@@ -105,7 +104,7 @@ async fn stock_is_added_reserved_and_sold_and_a_restart_keeps_it() {
     assert!(matches!(answer.outcome, Some(Outcome::Violation(_))), "{answer:?}");
     server.stop().await;
 
-    let mut server = Running::start(folder.path()).await;
+    let mut server = Running::start(&fresh).await;
     let stock = server.get("apple").await.unwrap();
     assert_eq!((stock.initial, stock.available, stock.frozen, stock.sold), (10, 6, 4, 0));
     server.participant.confirm(ConfirmRequest { gid, branch_id: "stock".to_owned() }).await.unwrap();
@@ -118,10 +117,9 @@ fn prost_types_any<M: Message + Name>(message: &M) -> prost_types::Any {
     prost_types::Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
-#[tokio::test]
-async fn a_repeated_delivery_changes_nothing_and_a_reused_id_is_told() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn a_repeated_delivery_changes_nothing_and_a_reused_id_is_told<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     let first = server.add("r1", "apple", 10).await.unwrap();
     assert_eq!(server.add("r1", "apple", 10).await.unwrap(), first);
     let status = server.add("r1", "apple", 11).await.unwrap_err();
@@ -132,10 +130,9 @@ async fn a_repeated_delivery_changes_nothing_and_a_reused_id_is_told() {
     assert_eq!(server.get("apple").await.unwrap(), first);
 }
 
-#[tokio::test]
-async fn every_bad_field_is_named_and_the_server_goes_on() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     for (receipt_id, sku, quantity, fields) in [
         ("", "", 0, &["receipt_id", "sku", "quantity"][..]),
         ("r1", "two words", 1, &["sku"]),
@@ -151,20 +148,18 @@ async fn every_bad_field_is_named_and_the_server_goes_on() {
     assert_eq!(server.list(0, "").await.unwrap(), (vec![], String::new()));
 }
 
-#[tokio::test]
-async fn an_unknown_sku_is_not_found() {
-    let folder = folder();
-    let status = Running::start(folder.path()).await.get("apple").await.unwrap_err();
+async fn an_unknown_sku_is_not_found<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let status = Running::start(&fresh).await.get("apple").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let details = status.get_error_details();
     let resource = details.resource_info().unwrap();
     assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("sku", "apple"));
 }
 
-#[tokio::test]
-async fn pages_list_every_sku_once_in_order() {
-    let folder = folder();
-    let mut server = Running::start(folder.path()).await;
+async fn pages_list_every_sku_once_in_order<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
     for sku in ["c", "a", "e", "b", "d"] {
         server.add(&format!("r-{sku}"), sku, 1).await.unwrap();
     }
@@ -187,7 +182,7 @@ async fn a_wrong_setting_is_named() {
     let config = |database_url: &str| Config { database_url: database_url.to_owned(), ..Config::default() };
     let too_slow = tcc_participant::Options { transaction_ms_max: 0, ..tcc_participant::Options::default() };
     for (config, name) in [
-        (config("postgres://user:secret@host/db"), "database_url"),
+        (config("oracle://user:secret@host/db"), "database_url"),
         (config("inventory.db"), "database_url"),
         (Config { participant: too_slow, ..Config::default() }, "participant.transaction_ms_max"),
     ] {
@@ -195,4 +190,28 @@ async fn a_wrong_setting_is_named() {
         let text = format!("{error:#}");
         assert!(text.contains(name) && !text.contains("secret"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_told_without_its_secret() {
+    for scheme in ["postgres", "mysql"] {
+        // Nobody listens on this port.
+        let database_url = format!("{scheme}://user:secret@127.0.0.1:1/db");
+        let participant = tcc_participant::Options { connection_wait_ms_max: 500, ..tcc_participant::Options::default() };
+        let config = Config { database_url, participant, ..Config::default() };
+        let error = run(config, |_| panic!("it must not start"), CancellationToken::new()).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("cannot open the database") && !text.contains("secret"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_no_address_is_named() {
+    let coordinators = [("main", "127.0.0.1:50051"), ("other", "https://gateway:1")].map(|(name, endpoint)| {
+        (LogName::new(name).unwrap(), tcc_participant::CoordinatorConfig::at(["http://127.0.0.1:50051", endpoint]))
+    });
+    let config = Config { coordinators: coordinators.into(), ..Config::default() };
+    let error = run(config, |_| panic!("it must not start"), CancellationToken::new()).await.unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("coordinators.main.endpoints[1]") && text.contains("coordinators.other.endpoints[1]"), "{text}");
 }

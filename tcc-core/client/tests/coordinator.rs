@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use tcc_client::{Begin, Branch, Client, Enlisted, Error, List, Retries, Submit, Wait};
 use tcc_coordinator::{Config, Coordinator, Endpoint, Registry, Unknown, service::coordinator_server};
-use tcc_log::{SqliteLog, SqliteLogOptions};
+use tcc_log::{DatabaseLog, LogOptions};
 use tcc_proto::inventory::v1::{ReserveStock, StockLine};
 use tcc_types::{
     CancelCall, ConfirmCall, Decision, Gid, Initiator, ParticipantName, Refusal, SettleAnswer, SystemClock, SystemEntropy,
@@ -68,8 +68,8 @@ impl World {
     async fn start(failure: fn() -> Status) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database_url = format!("sqlite://{}", folder.path().join("log.db").display());
-        let options = SqliteLogOptions { database_url, ..SqliteLogOptions::default() };
-        let log = SqliteLog::open(options, Arc::new(SystemClock)).await.unwrap();
+        let options = LogOptions { database_url, ..LogOptions::default() };
+        let log = DatabaseLog::open(options, Arc::new(SystemClock)).await.unwrap();
         let registry = [("yes", false), ("no", true)].into_iter().fold(Registry::default(), |registry, (name, refuses)| {
             registry.with(ParticipantName::new(name).unwrap(), Arc::new(Echo { refuses }))
         });

@@ -54,8 +54,15 @@ pub struct Config {
     pub recovery_batch_max: u32,
     /// Transactions that recovery drives at the same time, beside those in flight.
     pub recovery_in_flight_max: usize,
-    /// How long a transaction is its driver's before recovery may claim it.
+    /// How long a transaction is its driver's before recovery, here or in another gateway, may claim it. Drivers prolong it three
+    /// times within that time, so this and `recovery_interval_ms` say how soon a dead gateway's work is taken up.
     pub lease_ms: u64,
+    /// How often the log is probed: where it is a server of its own, and wherever a write has failed.
+    pub probe_interval_ms: u64,
+    /// How often finished transactions are looked for that are older than `retention_ms`.
+    pub retention_interval_ms: u64,
+    /// The pause between two batches of deletions.
+    pub retention_pause_ms: u64,
     /// How long finished transactions are kept at least. Gids older than half of it are refused.
     pub retention_ms: u64,
     /// Transactions, branches or records on a page, if the caller does not say.
@@ -95,7 +102,10 @@ impl Default for Config {
             recovery_interval_ms: 500,
             recovery_batch_max: 256,
             recovery_in_flight_max: 1_024,
-            lease_ms: 10_000,
+            lease_ms: 3_000,
+            probe_interval_ms: 1_000,
+            retention_interval_ms: 60_000,
+            retention_pause_ms: 20,
             retention_ms: 7 * 24 * 3_600_000,
             page_size: 50,
             page_size_max: 500,
@@ -139,6 +149,8 @@ impl Config {
         require(in_order, "stuck_after_attempts", "must not be below park_after_attempts");
         require(self.stuck_probe_ms >= self.retry_cap_ms, "stuck_probe_ms", "must not be below retry_cap_ms");
         require(self.lease_ms > self.recovery_interval_ms, "lease_ms", "must be longer than recovery_interval_ms");
+        require(self.probe_interval_ms > 0, "probe_interval_ms", "must be at least 1");
+        require(self.retention_interval_ms > 0, "retention_interval_ms", "must be at least 1");
         require((1..=self.page_size_max).contains(&self.page_size), "page_size", "must be 1 to page_size_max");
         require((1..=10_000).contains(&self.page_size_max), "page_size_max", "must be 1 to 10,000");
         require(self.outcome_queries_max > 0, "outcome_queries_max", "must be at least 1");

@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tcc_log::{Begun, BranchProgress, BranchRecord, Decides, ListFilter, NewBranch, NewTransaction, TxLog, TxRecord};
+use tcc_log::{Decides, ListFilter, NewBranch, NewTransaction, Owner, TxLog, TxRecord};
 use tcc_types::{Entropy, Fingerprint, Gid, IdempotencyKey, Initiator, Invalid, Timestamp, TxStatus};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,26 +15,32 @@ use tracing::{Instrument, error, info, warn};
 use crate::{
     Begin, Config, EnlistAnswer, Error, Page, Registry, Submit, TxView, Wait,
     admission::{Admission, Place},
+    begun::{self, Joined, same_request},
     driver::{self, Command, Order, Origin, Taken},
-    failpoint, recovery,
+    leases,
+    readiness::{self, Readiness},
+    recovery, retention,
     table::{Handle, Table},
     validate::{self, Deadlines},
 };
 
-/// How often a Begun whose outcome is unknown is repeated before its caller is told to.
-const BEGIN_ATTEMPTS_MAX: u32 = 5;
 /// Changes that a slow watcher may be behind; beyond them it gets fewer, later ones.
 const WATCH_QUEUED_MAX: usize = 16;
 
 /// What drivers, recovery and the handle share.
 pub(crate) struct Core {
     pub(crate) log: Arc<dyn TxLog>,
+    /// This run of this coordinator.
+    pub(crate) owner: Owner,
     pub(crate) registry: Registry,
     pub(crate) config: Config,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) table: Arc<Table>,
     pub(crate) admission: Admission,
+    pub(crate) readiness: Readiness,
     pub(crate) tasks: TaskTracker,
+    /// What goes on until the last driver is gone.
+    pub(crate) background: TaskTracker,
     /// Nothing is begun any more; what waits for a request leaves memory.
     pub(crate) draining: CancellationToken,
     /// Drivers hand over what they have and stop.
@@ -44,6 +50,12 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.config.lease_ms)
+    }
+
+    /// Whether its lease is another's and has not passed. A hint: whoever drives what another one drives only works in vain.
+    pub(crate) fn is_driven_elsewhere(&self, record: &TxRecord) -> bool {
+        let leased = record.decides == Decides::AtVotes || record.status.decision().is_some();
+        leased && record.owner != self.owner && record.next_attempt_at > self.log.now()
     }
 }
 
@@ -71,20 +83,27 @@ impl Coordinator {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, Error> {
         config.validate().map_err(Error::Invalid)?;
+        let owner = log.take_owner().await?;
         let unfinished = log.release_leases().await?;
-        info!(unfinished, log = %log.name(), participants = ?registry, "the coordinator starts");
+        info!(unfinished, log = %log.name(), owner = owner.0, participants = ?registry, "the coordinator starts");
         let core = Arc::new(Core {
             admission: Admission::new(&config),
+            readiness: Readiness::default(),
             log,
+            owner,
             registry,
             config,
             entropy,
             table: Arc::default(),
             tasks: TaskTracker::new(),
+            background: TaskTracker::new(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
         });
         core.tasks.spawn(recovery::run(Arc::clone(&core)));
+        core.background.spawn(leases::run(Arc::clone(&core)));
+        core.tasks.spawn(readiness::run(Arc::clone(&core)));
+        core.tasks.spawn(retention::run(Arc::clone(&core)));
         Ok(Self(core))
     }
 
@@ -104,6 +123,12 @@ impl Coordinator {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// Whether the log can be written to: what begins a transaction is refused while it cannot.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.0.readiness.watch()
     }
 
     /// How many transactions have a driver here.
@@ -132,6 +157,7 @@ impl Coordinator {
                     decides,
                     try_until: deadlines.try_until,
                     decide_by: deadlines.decide_by,
+                    owner: self.0.owner,
                     next_attempt_at: self.first_claim_at(decides, deadlines, now),
                     branches: request.branches,
                 };
@@ -164,6 +190,7 @@ impl Coordinator {
                     decides,
                     try_until: deadlines.try_until,
                     decide_by: deadlines.decide_by,
+                    owner: self.0.owner,
                     next_attempt_at: self.first_claim_at(decides, deadlines, now),
                     branches: Vec::new(),
                 };
@@ -189,7 +216,7 @@ impl Coordinator {
                 let view = handle.view.borrow().clone();
                 Ok((answer, view))
             }
-            Reached::Driver(_, Taken::Accepted) => Err(Error::Internal),
+            Reached::Driver(_, Taken::Accepted) | Reached::Elsewhere => Err(Error::Internal),
             Reached::Ended(record) => {
                 let Some(there) = record.branches.iter().find(|there| there.branch == branch.branch) else {
                     return Err(driver::closed(gid, record.status));
@@ -238,10 +265,36 @@ impl Coordinator {
     /// # Errors
     /// There is none, or the log does not answer.
     pub async fn get(&self, gid: Gid) -> Result<TxView, Error> {
-        if let Some(handle) = self.0.table.get(gid) {
-            return Ok(handle.view.borrow().clone());
+        if let Some(handle) = self.0.table.get(gid)
+            && let Some(view) = self.newest_here(&handle)
+        {
+            return Ok(view);
         }
-        self.0.log.load(gid).await?.map(|record| TxView::of_record(&record)).ok_or(Error::NotFound(gid))
+        let record = self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?;
+        Ok(self.newer(&record))
+    }
+
+    /// What a driver here shows, if nobody else can know more: another gateway may have decided or ended the transaction since.
+    fn newest_here(&self, handle: &Handle) -> Option<TxView> {
+        let view = handle.view.borrow();
+        (!self.0.log.is_shared() || view.status.has_ended()).then(|| view.clone())
+    }
+
+    /// What is known of a transaction that was just read: by the log, or by a driver here that is as far and knows the votes.
+    pub(crate) fn newer(&self, record: &TxRecord) -> TxView {
+        let read = TxView::of_record(record);
+        let Some(handle) = self.0.table.get(record.gid) else { return read };
+        let driven = handle.view.borrow().clone();
+        let behind = handle.is_behind(record);
+        // Of a branch that was enlisted elsewhere the driver here learns at the decision.
+        if !behind && driven.branches.len() >= record.branch_count as usize {
+            return driven;
+        }
+        // Its own decision is durable a moment before it is shown.
+        if behind && record.owner != self.0.owner {
+            handle.look();
+        }
+        read
     }
 
     /// Lists transactions without branches, newest first, older than `before`.
@@ -287,16 +340,21 @@ impl Coordinator {
                     return;
                 }
             }
+            let interval = Duration::from_millis(self.0.config.watch_interval_ms);
             if let Some(mut handle) = self.0.table.get(gid) {
                 let current = handle.view.borrow_and_update().clone();
                 if current != shown {
                     next = Some(current);
-                } else if handle.view.changed().await.is_ok() {
-                    next = Some(handle.view.borrow().clone());
+                    continue;
                 }
-                continue;
+                let changed = timeout(interval, handle.view.changed()).await;
+                if changed.is_ok() || !self.0.log.is_shared() {
+                    continue;
+                }
+                // What another gateway did is not told: look.
+            } else {
+                sleep(interval).await;
             }
-            sleep(Duration::from_millis(self.0.config.watch_interval_ms)).await;
             match self.get(gid).await {
                 // What only a driver knows (votes) is not taken back by what the log has.
                 Ok(view) if view.status != shown.status => next = Some(view),
@@ -321,6 +379,8 @@ impl Coordinator {
         }
         self.0.aborting.cancel();
         self.0.tasks.wait().await;
+        self.0.background.close();
+        self.0.background.wait().await;
     }
 
     /// Flushes and closes the log; nothing can be asked any more.
@@ -341,10 +401,11 @@ impl Coordinator {
         if self.0.draining.is_cancelled() {
             return Err(Error::Draining);
         }
+        self.0.readiness.check()?;
         let place = self.0.admission.admit()?;
         let core = Arc::clone(&self.0);
         // In a task of its own: a caller that goes away must not leave behind what is durable and has no driver.
-        let begun = self.0.tasks.spawn(begin(core, transaction, place).in_current_span());
+        let begun = self.0.tasks.spawn(begun::begin(core, transaction, place).in_current_span());
         begun.await.unwrap_or_else(|failed| {
             error!(%failed, "a Begun was not finished");
             Err(Error::Unavailable("the request may or may not have started".to_owned()))
@@ -375,7 +436,8 @@ impl Coordinator {
         }
     }
 
-    /// Gets a command to the transaction's driver, starting one if needed, until one has taken it.
+    /// Gets a command to the transaction's driver, starting one if needed, until one has taken it. Nothing is asked again on
+    /// behalf of another gateway that drives the transaction.
     pub(crate) async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
         loop {
             if self.0.aborting.is_cancelled() {
@@ -387,6 +449,9 @@ impl Coordinator {
                     let record = self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?;
                     if record.status.has_ended() {
                         return Ok(Reached::Ended(Box::new(record)));
+                    }
+                    if matches!(command, Command::Ask) && self.0.is_driven_elsewhere(&record) {
+                        return Ok(Reached::Elsewhere);
                     }
                     driver::start(&self.0, record, Origin::Loaded { ask: false }, Place::unbounded())
                 }
@@ -406,6 +471,7 @@ impl Coordinator {
     async fn order(&self, gid: Gid, command: Command, wait: Wait) -> Result<TxView, Error> {
         let joined = match self.command(gid, command.clone()).await? {
             Reached::Driver(handle, _) => Joined::Driven(gid, handle),
+            Reached::Elsewhere => Joined::There(Box::new(self.get(gid).await?)),
             Reached::Ended(record) => return Ok(TxView::of_record(&record)),
         };
         match wait {
@@ -441,8 +507,12 @@ impl Coordinator {
             if view.status.decision().is_some() {
                 // Decided: recovery sees to the rest, at its own pace.
                 self.pause().await?;
-            } else if let Reached::Driver(handle, _) = self.command(gid, command.clone()).await.map_err(unknown_now)? {
-                driven = Some(handle);
+            } else {
+                match self.command(gid, command.clone()).await.map_err(unknown_now)? {
+                    Reached::Driver(handle, _) => driven = Some(handle),
+                    Reached::Elsewhere => self.pause().await?,
+                    Reached::Ended(_) => {}
+                }
             }
         }
     }
@@ -454,75 +524,6 @@ impl Coordinator {
             () = sleep(Duration::from_millis(self.0.config.watch_interval_ms)) => Ok(()),
         }
     }
-}
-
-/// A transaction that is durable, and its driver if it has one here.
-enum Joined {
-    Driven(Gid, Handle),
-    There(Box<TxView>),
-}
-
-impl Joined {
-    fn gid(&self) -> Gid {
-        match self {
-            Self::Driven(gid, _) => *gid,
-            Self::There(view) => view.gid,
-        }
-    }
-
-    fn view(&self) -> TxView {
-        match self {
-            Self::Driven(_, handle) => handle.view.borrow().clone(),
-            Self::There(view) => (**view).clone(),
-        }
-    }
-
-    fn driven(self) -> Option<Handle> {
-        match self {
-            Self::Driven(_, handle) => Some(handle),
-            Self::There(_) => None,
-        }
-    }
-}
-
-/// Makes it durable and starts its driver, or finds the one that is there.
-async fn begin(core: Arc<Core>, transaction: NewTransaction, place: Place) -> Result<Joined, Error> {
-    let gid = transaction.gid;
-    failpoint::hit(failpoint::BEGIN_BEFORE);
-    let begun = begin_settled(&core, &transaction).await?;
-    failpoint::hit(failpoint::BEGIN_AFTER);
-    match begun {
-        Begun::Inserted { created_at } => {
-            let handle = driver::start(&core, record_of(transaction, created_at), Origin::Begun, place);
-            Ok(Joined::Driven(gid, handle))
-        }
-        Begun::Exists(there) => {
-            let tombstone = there.fingerprint.is_none() && there.gid == gid;
-            if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
-                let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
-                return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
-            }
-            Ok(Joined::There(Box::new(TxView::of_record(&there))))
-        }
-    }
-}
-
-/// Begun, or what is there. An unknown commit is settled by repeating the insert; until then nobody may say that nothing was
-/// started.
-async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begun, Error> {
-    let policy = core.config.policy();
-    let mut unknown = false;
-    for failed in 1..=BEGIN_ATTEMPTS_MAX {
-        match core.log.begin(transaction.clone()).await {
-            Err(error) if error.is_retryable() && (unknown || matches!(error, tcc_log::Error::Unknown(_))) => {
-                unknown = true;
-                warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
-                sleep(core.entropy.jitter(policy.delay_max(failed))).await;
-            }
-            begun => return Ok(begun?),
-        }
-    }
-    Err(Error::Unavailable("the request may or may not have started".to_owned()))
 }
 
 /// After Begun, whatever keeps the answer from the caller, the transaction goes on.
@@ -538,43 +539,13 @@ fn unknown_now(error: Error) -> Error {
 /// Where a command went.
 pub(crate) enum Reached {
     Driver(Handle, Taken),
+    /// Nowhere: another gateway drives the transaction, and it was nothing that must be done here.
+    Elsewhere,
     Ended(Box<TxRecord>),
-}
-
-fn same_request(there: &TxRecord, initiator: &Initiator, fingerprint: Fingerprint) -> bool {
-    there.initiator == *initiator && there.fingerprint == Some(fingerprint)
 }
 
 pub(crate) fn page<T>(mut items: Vec<T>, limit: u32) -> Page<T> {
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     Page { items, more }
-}
-
-/// What the log has after Begun.
-fn record_of(new: NewTransaction, created_at: Timestamp) -> TxRecord {
-    TxRecord {
-        gid: new.gid,
-        status: TxStatus::Trying,
-        initiator: new.initiator,
-        key: new.key,
-        fingerprint: Some(new.fingerprint),
-        try_order: new.try_order,
-        decides: new.decides,
-        // The bound on branches per transaction is far below u32.
-        branch_count: u32::try_from(new.branches.len()).unwrap_or(u32::MAX),
-        try_until: new.try_until,
-        decide_by: new.decide_by,
-        created_at,
-        decided_at: None,
-        finished_at: None,
-        next_attempt_at: new.next_attempt_at,
-        cause: None,
-        branches: new.branches.into_iter().map(branch_of).collect(),
-    }
-}
-
-pub(crate) fn branch_of(new: NewBranch) -> BranchRecord {
-    let NewBranch { branch, participant, payload } = new;
-    BranchRecord { branch, participant, payload, progress: BranchProgress::default() }
 }

@@ -21,7 +21,8 @@ use self::calls::PendingCall;
 use crate::{
     Error,
     admission::Place,
-    coordinator::{Core, branch_of},
+    begun::branch_of,
+    coordinator::Core,
     failpoint,
     table::{Handle, Seat},
     view::{BranchView, EnlistAnswer, TxView},
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     TryAnew { branch: BranchId, not_after: Timestamp },
     /// An operator settled it, durably.
     SettledOutside(BranchId),
+    /// Somebody else may have decided it, or taken it up: look at the log.
+    Look,
 }
 
 /// What a driver says to a command; without any answer the command was not taken, and may be given again.
@@ -101,7 +104,7 @@ pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: P
     let gid = record.gid;
     let (sender, orders) = mpsc::channel(ORDERS_QUEUED_MAX);
     let (view, watched) = watch::channel(TxView::of_record(&record));
-    let handle = Handle { orders: sender, view: watched };
+    let handle = Handle { orders: sender, view: watched, decides: record.decides, since: Instant::now() };
     let seat = match core.table.enter(gid, &handle) {
         Ok(seat) => seat,
         Err(there) => return there,
@@ -242,7 +245,7 @@ impl Driver {
     /// Makes the decision durable; the events to report, last one first.
     async fn decide(&mut self, choice: Choice) -> Result<Vec<Event>, Stopped> {
         let next_attempt_at = self.core.log.now().plus(self.core.lease());
-        let decide = Decide { gid: self.gid, choice, next_attempt_at };
+        let decide = Decide { gid: self.gid, choice, owner: self.core.owner, next_attempt_at };
         failpoint::hit(failpoint::DECIDE_BEFORE);
         let decided = durable(&self.core, "decide", |log| log.decide(decide.clone())).await?;
         failpoint::hit(failpoint::DECIDE_AFTER);
@@ -266,20 +269,65 @@ impl Driver {
         Ok(events)
     }
 
+    /// Before it goes for the votes of an open transaction: those of branches that were enlisted at other gateways, too.
+    async fn learn_of_branches(&mut self) -> Result<(), Stopped> {
+        let open = self.record.decides == Decides::OnRequestOpen && self.machine.status() == TxStatus::Trying;
+        if !open || !self.core.log.is_shared() {
+            return Ok(());
+        }
+        let mut events = self.reload().await?;
+        while let Some(event) = events.pop() {
+            self.step(event).await?;
+        }
+        Ok(())
+    }
+
     /// Learns of the branches that were enlisted elsewhere; the events to report, last one first.
     async fn reload(&mut self) -> Result<Vec<Event>, Stopped> {
         let gid = self.gid;
         let loaded = durable(&self.core, "load", |log| log.load(gid)).await?;
         let Some(loaded) = loaded else { return Err(Stopped) };
+        Ok(self.news_of(loaded.branches))
+    }
+
+    /// Those that the machine does not know; the events to report, last one first.
+    fn news_of(&mut self, branches: Vec<BranchRecord>) -> Vec<Event> {
         let mut events = Vec::new();
-        for branch in loaded.branches {
+        for branch in branches {
             if self.machine.index_of(&branch.branch).is_none() {
                 events.push(Event::Enlisted(planned(&branch)));
                 self.record.branches.push(branch);
             }
         }
         events.reverse();
-        Ok(events)
+        events
+    }
+
+    /// Hears what others did to the transaction; stops if it is in their hands.
+    async fn look(&mut self) -> Result<Option<Event>, Stopped> {
+        let loaded = match self.core.log.load(self.gid).await {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => {
+                error!("the transaction is gone from the log");
+                return Err(Stopped);
+            }
+            Err(error) => {
+                warn!(%error, "not looked at: whoever noticed will notice again");
+                return Ok(None);
+            }
+        };
+        if !loaded.status.has_ended() && self.core.is_driven_elsewhere(&loaded) {
+            info!("goes on elsewhere");
+            return Err(Stopped);
+        }
+        let mut events = self.news_of(loaded.branches);
+        while let Some(event) = events.pop() {
+            self.step(event).await?;
+        }
+        self.record.finished_at = loaded.finished_at;
+        let unheard =
+            self.machine.status().decision().is_none() || loaded.status.has_ended() != self.machine.status().has_ended();
+        Ok(loaded.decided_at.filter(|_| unheard).map(|at| Event::Decided { status: loaded.status, at, cause: loaded.cause }))
     }
 
     async fn finish(&mut self) -> Result<Event, Stopped> {
@@ -297,7 +345,8 @@ impl Driver {
         let half = parking.delay_max / 2;
         let next_attempt_at = self.core.log.now().plus(half + self.core.entropy.jitter(half));
         let ids = self.machine.branches().map(|branch| branch.id);
-        let park = Park { gid: self.gid, next_attempt_at, branches: ids.zip(parking.progress).collect() };
+        let branches = ids.zip(parking.progress).collect();
+        let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
         failpoint::hit(failpoint::PARK_BEFORE);
         durable(&self.core, "park", |log| log.park(park.clone())).await?;
         failpoint::hit(failpoint::PARK_AFTER);
@@ -310,7 +359,8 @@ impl Driver {
         let held = self.machine.status() == TxStatus::Trying && self.record.decides != Decides::AtVotes;
         let next_attempt_at = if held { self.record.decide_by } else { self.core.log.now() };
         let branches = self.machine.branches().map(|branch| (branch.id, branch.progress)).collect();
-        if let Err(error) = self.core.log.park(Park { gid: self.gid, next_attempt_at, branches }).await {
+        let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
+        if let Err(error) = self.core.log.park(park).await {
             warn!(%error, "not handed over: recovery waits for the lease to end");
         }
     }
@@ -322,13 +372,20 @@ impl Driver {
         let event = match command {
             Command::Enlist { branch } => return self.enlist(branch, taken).await,
             Command::Ask => Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying),
-            Command::Confirm => Some(Event::ConfirmRequested),
+            Command::Confirm => {
+                self.learn_of_branches().await?;
+                Some(Event::ConfirmRequested)
+            }
             Command::Cancel { by } => Some(Event::CancelRequested { by }),
             Command::Probe(branch) => self.machine.index_of(&branch).map(|branch| Event::Probed { branch }),
             Command::TryAnew { branch, not_after } => {
                 self.machine.index_of(&branch).map(|branch| Event::TryAnewOrdered { branch, not_after })
             }
             Command::SettledOutside(branch) => self.machine.index_of(&branch).map(|branch| Event::SettledOutside { branch }),
+            Command::Look => {
+                let _ = taken.send(Taken::Accepted);
+                return self.look().await;
+            }
         };
         // Whoever asked may have gone: the order stands.
         let _ = taken.send(Taken::Accepted);

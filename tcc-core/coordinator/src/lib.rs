@@ -5,17 +5,21 @@
 //! Participants are reached through [`Endpoint`], by name; the gRPC services over it are in [`service`].
 
 mod admission;
+mod begun;
 mod config;
 mod coordinator;
 mod dispatch;
 mod driver;
 mod error;
 pub mod failpoint;
+mod leases;
 mod operator;
 mod outcome;
+mod readiness;
 mod reads;
 mod recovery;
 mod request;
+mod retention;
 pub mod service;
 mod table;
 mod validate;
@@ -25,10 +29,10 @@ pub use config::Config;
 pub use coordinator::Coordinator;
 pub use dispatch::{Endpoint, EndpointConfig, GrpcEndpoint, Registry, Unknown};
 pub use error::Error;
-pub use outcome::{Outcome, OutcomeQuery};
 pub use request::{Begin, Page, Submit, Wait, Warrant};
 pub use tcc_log::{
     AuditAction, AuditRecord, BranchProgress, ListFilter, NewBranch, Settled, Stuck, StuckBranch, StuckKind, TryOrder,
 };
 pub use tcc_machine::{CancelCause, Vote};
+pub use tcc_types::{Outcome, OutcomeQuery};
 pub use view::{BranchView, EnlistAnswer, TxView};

@@ -15,10 +15,10 @@ impl Coordinator {
             return Ok(Vec::new());
         }
         let known = self.0.log.statuses(keys).await?;
-        // What a driver has is newer than any read of the log before it was looked at.
-        let view = |(key, known): (&BranchKey, Option<_>)| match self.0.table.get(key.gid) {
-            Some(handle) => Some(handle.view.borrow().clone()),
-            None => known.map(|(record, _)| TxView::of_record(&record)),
+        let view = |(key, known): (&BranchKey, Option<_>)| match known {
+            Some((record, _)) => Some(self.newer(&record)),
+            // Begun here since it was looked for.
+            None => self.0.table.get(key.gid).map(|handle| handle.view.borrow().clone()),
         };
         Ok(keys.iter().zip(known).map(view).collect())
     }

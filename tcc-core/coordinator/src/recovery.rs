@@ -33,8 +33,7 @@ async fn claim(core: &Arc<Core>) -> usize {
     if limit == 0 {
         return 0;
     }
-    let lease_until = core.log.now().plus(core.lease());
-    let records = match core.log.claim(limit, lease_until).await {
+    let records = match core.log.claim(core.owner, limit, core.lease()).await {
         Ok(records) => records,
         Err(error) => {
             warn!(%error, "nothing could be claimed for recovery");
@@ -44,7 +43,11 @@ async fn claim(core: &Arc<Core>) -> usize {
     let claimed = records.len();
     let mut taken_up = 0;
     for record in records {
-        if core.table.get(record.gid).is_some() {
+        if let Some(driver) = core.table.get(record.gid) {
+            // It was in other hands in between.
+            if driver.is_behind(&record) {
+                driver.look();
+            }
             continue;
         }
         // Room was counted above and only this loop takes it; if it is gone all the same, the claim's lease brings it back.

@@ -3,18 +3,52 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tcc_types::Gid;
-use tokio::sync::{mpsc, watch};
+use tcc_log::{Decides, TxRecord};
+use tcc_types::{Gid, TxStatus};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
-use crate::{TxView, driver::Order};
+use crate::{
+    TxView,
+    driver::{Command, Order},
+};
 
 /// The way to a driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) view: watch::Receiver<TxView>,
+    pub(crate) decides: Decides,
+    pub(crate) since: Instant,
+}
+
+impl Handle {
+    /// Whether recovery takes it from its driver when the lease is not prolonged. An undecided transaction that waits for a
+    /// request is anybody's who is asked.
+    fn is_leased(&self) -> bool {
+        let status = self.view.borrow().status;
+        match self.decides {
+            Decides::AtVotes => !status.has_ended(),
+            Decides::OnRequest | Decides::OnRequestOpen => status.decision().is_some() && !status.has_ended(),
+        }
+    }
+
+    /// Tells the driver that others may have changed the transaction. One whose queue is full hears it the next time.
+    pub(crate) fn look(&self) {
+        let (taken, _) = oneshot::channel();
+        let _ = self.orders.try_send(Order { command: Command::Look, taken });
+    }
+
+    /// Whether the log has a decision or an end that the driver has not shown yet.
+    pub(crate) fn is_behind(&self, record: &TxRecord) -> bool {
+        let steps = |status: TxStatus| u8::from(status.decision().is_some()) + u8::from(status.has_ended());
+        steps(record.status) > steps(self.view.borrow().status)
+    }
 }
 
 /// Drivers by transaction.
@@ -43,6 +77,18 @@ impl Table {
                 Ok(Seat { table: Arc::clone(self), gid, orders: handle.orders.downgrade() })
             }
         }
+    }
+
+    /// Whose leases have to be prolonged: what has been driven here for longer than `age`.
+    pub(crate) fn leased_for(&self, age: Duration) -> Vec<Gid> {
+        // Only few live that long; the lock is held for no longer than it takes to look.
+        let old = self
+            .lock()
+            .iter()
+            .filter(|(_, handle)| handle.since.elapsed() >= age)
+            .map(|(gid, handle)| (*gid, handle.clone()))
+            .collect::<Vec<_>>();
+        old.into_iter().filter(|(_, handle)| handle.is_leased()).map(|(gid, _)| gid).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcc_log::{SqliteLog, SqliteLogOptions, TxLog, conformance::samples};
+use tcc_log::{DatabaseLog, LogOptions, TxLog, conformance::samples};
 use tcc_types::SystemClock;
 use tokio::task::JoinSet;
 
@@ -43,7 +43,7 @@ async fn main() {
             // Neither side is always the first.
             let turns = if repetition.is_multiple_of(2) { [true, false] } else { [false, true] };
             for batches in turns {
-                let batch_max = if batches { SqliteLogOptions::default().batch_max } else { 1 };
+                let batch_max = if batches { LogOptions::default().batch_max } else { 1 };
                 let figures = measure(&folder, callers, batch_max, Duration::from_secs_f64(seconds)).await;
                 if batches { batched.push(figures) } else { single.push(figures) }
             }
@@ -67,8 +67,8 @@ async fn main() {
 async fn measure(folder: &Path, callers: usize, batch_max: usize, time: Duration) -> Figures {
     let folder = tempfile::tempdir_in(folder).expect("a folder for the database");
     let database_url = format!("sqlite:{}", folder.path().join("log.db").display());
-    let options = SqliteLogOptions { database_url, batch_max, ..SqliteLogOptions::default() };
-    let log = Arc::new(SqliteLog::open(options, Arc::new(SystemClock)).await.expect("the log opens"));
+    let options = LogOptions { database_url, batch_max, ..LogOptions::default() };
+    let log = Arc::new(DatabaseLog::open(options, Arc::new(SystemClock)).await.expect("the log opens"));
     let stop = Arc::new(AtomicBool::new(false));
     let (before, start) = (log.stats(), Instant::now());
     let mut tasks = JoinSet::new();

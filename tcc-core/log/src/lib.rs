@@ -2,17 +2,38 @@
 //!
 //! The log decides nothing. It makes writes durable, compares and sets, and tells what stands.
 
+mod clock;
 mod codes;
 pub mod conformance;
 mod error;
+mod fault;
+mod log;
+mod options;
+
+mod reads;
 mod record;
+mod rows;
 mod sqlite;
 mod txlog;
+mod writer;
+
+use std::sync::Arc;
 
 pub use error::Error;
+pub use log::{DatabaseLog, LogStats};
+pub use options::LogOptions;
 pub use record::{
-    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Enlisted, ListFilter,
-    MarkedSettled, NewAudit, NewBranch, NewTransaction, Park, Settled, Stuck, StuckBranch, StuckKind, TryOrder, TxRecord,
+    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Deleted, Enlisted,
+    ListFilter, MarkedSettled, NewAudit, NewBranch, NewTransaction, Owner, Park, RENEW_MAX, Settled, Stuck, StuckBranch,
+    StuckKind, TryOrder, TxRecord,
 };
-pub use sqlite::{SqliteLog, SqliteLogOptions, SqliteLogStats};
+use tcc_types::Clock;
 pub use txlog::TxLog;
+
+/// Opens the log that the options' `database_url` names.
+///
+/// # Errors
+/// Those of [`DatabaseLog::open`].
+pub async fn open(options: LogOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn TxLog>, Error> {
+    Ok(Arc::new(DatabaseLog::open(options, clock).await?))
+}

@@ -6,6 +6,28 @@ use tcc_types::{
     BranchId, BranchKey, Fingerprint, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, Timestamp, TxStatus,
 };
 
+/// Most transactions whose leases are prolonged at once, and most that are looked at in one deletion.
+pub const RENEW_MAX: usize = 512;
+
+/// Who drives a transaction: one run of one coordinator. Later runs have greater numbers.
+#[doc(alias = "epoch")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(pub u64);
+
+impl Owner {
+    /// Of what nobody drives: cancelled records.
+    pub const NOBODY: Self = Self(0);
+}
+
+/// What became of [`TxLog::delete_ended`](crate::TxLog::delete_ended).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many transactions.
+    pub transactions: u64,
+    /// After which to go on; `None`: there is nothing older than asked for that was not looked at.
+    pub next: Option<Gid>,
+}
+
 /// A transaction as it is begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTransaction {
@@ -25,7 +47,9 @@ pub struct NewTransaction {
     pub try_until: Timestamp,
     /// Until when it may stay undecided; not before `try_until`.
     pub decide_by: Timestamp,
-    /// When recovery may claim it, unless a driver here has it.
+    /// Who drives it.
+    pub owner: Owner,
+    /// When recovery may claim it, unless its owner prolongs this.
     pub next_attempt_at: Timestamp,
     /// In the initiator's order; ids are unique.
     pub branches: Vec<NewBranch>,
@@ -71,6 +95,8 @@ pub struct TxRecord {
     pub decided_at: Option<Timestamp>,
     /// When its end was recorded.
     pub finished_at: Option<Timestamp>,
+    /// Who drove it last.
+    pub owner: Owner,
     /// When recovery may claim it.
     pub next_attempt_at: Timestamp,
     /// Why it was cancelled.
@@ -129,7 +155,9 @@ pub struct Decide {
     pub gid: Gid,
     /// What to decide.
     pub choice: Choice,
-    /// When recovery may claim it, unless a driver here has it.
+    /// Who drives it from then on.
+    pub owner: Owner,
+    /// When recovery may claim it, unless its owner prolongs this.
     pub next_attempt_at: Timestamp,
 }
 
@@ -156,11 +184,13 @@ pub enum Decided {
     Missing,
 }
 
-/// A driver lets go of a decided transaction that cannot go on now.
+/// A driver lets go of a transaction that cannot go on now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Park {
     /// Which.
     pub gid: Gid,
+    /// Whose it must still be.
+    pub owner: Owner,
     /// When it is to be claimed again.
     pub next_attempt_at: Timestamp,
     /// What to remember of branches. Never takes back a `settled`.

@@ -1,11 +1,13 @@
 //! The trait that every backend implements, and what each call promises.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tcc_types::{BranchKey, Gid, LogName, Timestamp, TxStatus};
 
 use crate::{
-    AuditRecord, Begun, Decide, Decided, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch, NewTransaction, Park,
-    StuckBranch, TxRecord,
+    AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
+    NewTransaction, Owner, Park, StuckBranch, TxRecord,
 };
 
 /// The coordinator's durable state.
@@ -21,8 +23,18 @@ pub trait TxLog: Send + Sync + 'static {
     /// The name that participants keep in their rows, so that they know whom to ask.
     fn name(&self) -> &LogName;
 
-    /// The log database's clock: the one by which deadlines are made and judged.
+    /// The log database's clock: the one by which deadlines are made and judged. Where the database has a clock of its own, this
+    /// is an estimate that is compared with it at every write; it never runs backwards.
     fn now(&self) -> Timestamp;
+
+    /// Whether other processes may have the same log open.
+    fn is_shared(&self) -> bool;
+
+    /// Takes a new owner's number, greater than any that was taken before. Durable: it is never given out again.
+    async fn take_owner(&self) -> Result<Owner, Error>;
+
+    /// Writes something durable that means nothing, and compares the clocks: tells whether the log can be written to.
+    async fn probe(&self) -> Result<(), Error>;
 
     /// Makes a transaction and its branches durable, or tells which one has its gid, or else its initiator and key.
     async fn begin(&self, transaction: NewTransaction) -> Result<Begun, Error>;
@@ -35,22 +47,28 @@ pub trait TxLog: Send + Sync + 'static {
     async fn enlist(&self, gid: Gid, branch: NewBranch, branches_max: u32) -> Result<Enlisted, Error>;
 
     /// The compare-and-set: decides only while the status is `Trying` (and, for Confirm, with exactly as many branches as
-    /// votes). The only way a decision comes to be.
+    /// votes). The only way a decision comes to be. Whoever decides is the owner from then on; whose it was does not matter.
     async fn decide(&self, decide: Decide) -> Result<Decided, Error>;
 
     /// Records that every branch has carried the decision out: `Confirming → Confirmed`, `Cancelling → Cancelled`. Changes
     /// nothing where the transaction is missing, undecided or has ended already.
     async fn finish(&self, gid: Gid) -> Result<(), Error>;
 
-    /// Remembers how far branches are and when to go on. Changes nothing where the transaction has ended.
+    /// Remembers how far branches are and when to go on. Changes nothing where the transaction has ended or is another owner's.
     async fn park(&self, park: Park) -> Result<(), Error>;
 
-    /// Claims up to `limit` unfinished transactions that are due (`next_attempt_at` has passed), earliest first: their
-    /// `next_attempt_at` becomes `lease_until`, durably, before they are returned with their branches.
-    async fn claim(&self, limit: u32, lease_until: Timestamp) -> Result<Vec<TxRecord>, Error>;
+    /// Claims up to `limit` unfinished transactions that are due (`next_attempt_at` has passed, by the database's clock), earliest
+    /// first: they become `owner`'s and their `next_attempt_at` becomes now plus `lease`, durably, before they are returned with
+    /// their branches. Side by side with other claims it waits for none and shares nothing.
+    async fn claim(&self, owner: Owner, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error>;
+
+    /// Prolongs leases: of these transactions, those that are unfinished and still `owner`'s get `next_attempt_at` now plus
+    /// `lease`. Returns which; the others have ended or are another owner's. At most [`RENEW_MAX`](crate::RENEW_MAX) at once.
+    async fn renew(&self, owner: Owner, gids: &[Gid], lease: Duration) -> Result<Vec<Gid>, Error>;
 
     /// At start-up of the only gateway: makes everything unfinished due now, but holds that are still trying (they wait for
-    /// `decide_by`) and what is stuck (it waits for its next attempt). Returns how many are unfinished, holds included.
+    /// `decide_by`) and what is stuck (it waits for its next attempt). Returns how many are unfinished, holds included. A log
+    /// that is shared releases nothing, since leases may be those of others, and only counts.
     async fn release_leases(&self) -> Result<u64, Error>;
 
     /// Reads the transaction that this initiator began under this key, without its branches.
@@ -84,6 +102,11 @@ pub trait TxLog: Send + Sync + 'static {
 
     /// Lists the audit record, newest first, older than `before` if given; at most `limit`.
     async fn list_audit(&self, gid: Option<Gid>, before: Option<u64>, limit: u32) -> Result<Vec<AuditRecord>, Error>;
+
+    /// Deletes, with their branches, transactions that ended before `ended_before`. Looks at up to `limit` transactions in gid
+    /// order, after `after` if given, that were minted before `ended_before`; unfinished ones are left alone, however old. Never
+    /// deletes audit records. Costs as much as what it looks at, not as much as there is.
+    async fn delete_ended(&self, after: Option<Gid>, ended_before: Timestamp, limit: u32) -> Result<Deleted, Error>;
 
     /// Waits until every accepted write is durable, then refuses more. For the end of the process.
     async fn close(&self);

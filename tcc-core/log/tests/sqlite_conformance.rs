@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use tcc_log::{SqliteLog, SqliteLogOptions, conformance::Made};
+use tcc_log::{DatabaseLog, LogOptions, conformance::Made};
 use tcc_types::SystemClock;
 
 async fn make(batch_max: usize) -> Made {
     let folder = tempfile::tempdir().unwrap();
     let database_url = format!("sqlite://{}", folder.path().join("log.db").display());
-    let options = SqliteLogOptions { database_url, batch_max, ..SqliteLogOptions::default() };
-    let log = SqliteLog::open(options, Arc::new(SystemClock)).await.unwrap();
+    let options = LogOptions { database_url, batch_max, ..LogOptions::default() };
+    let log = DatabaseLog::open(options, Arc::new(SystemClock)).await.unwrap();
     Made { log: Arc::new(log), keep: Box::new(folder) }
 }
 

@@ -7,23 +7,23 @@ use std::{path::Path, sync::Arc};
 use futures::future::join_all;
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use tcc_log::{
-    Begun, Decided, Error, NewTransaction, SqliteLog, SqliteLogOptions, TxLog,
+    Begun, DatabaseLog, Decided, Error, LogOptions, NewTransaction, TxLog,
     conformance::samples::{self, audit, cancel, confirm, initiator, transaction},
 };
 use tcc_types::{Gid, LogName, SystemClock, TxStatus};
 use tempfile::TempDir;
 
-fn options(folder: &TempDir) -> SqliteLogOptions {
+fn options(folder: &TempDir) -> LogOptions {
     // A folder that is not there yet.
     let database_url = format!("sqlite://{}", folder.path().join("data/log.db").display());
-    SqliteLogOptions { database_url, ..SqliteLogOptions::default() }
+    LogOptions { database_url, ..LogOptions::default() }
 }
 
-async fn open(options: SqliteLogOptions) -> Result<SqliteLog, Error> {
-    SqliteLog::open(options, Arc::new(SystemClock)).await
+async fn open(options: LogOptions) -> Result<DatabaseLog, Error> {
+    DatabaseLog::open(options, Arc::new(SystemClock)).await
 }
 
-async fn fresh() -> (TempDir, SqliteLog) {
+async fn fresh() -> (TempDir, DatabaseLog) {
     let folder = tempfile::tempdir().unwrap();
     let log = open(options(&folder)).await.unwrap();
     (folder, log)
@@ -46,7 +46,7 @@ async fn as_one_batch<F: Future>(folder: &TempDir, calls: impl IntoIterator<Item
     futures::join!(join_all(calls), release).0
 }
 
-fn of(log: &SqliteLog, name: &str) -> NewTransaction {
+fn of(log: &DatabaseLog, name: &str) -> NewTransaction {
     NewTransaction { initiator: initiator(name), ..transaction(log.now(), 2) }
 }
 
@@ -54,7 +54,7 @@ fn is_new(begun: &Result<Begun, Error>) -> bool {
     matches!(begun, Ok(Begun::Inserted { .. }))
 }
 
-async fn status(log: &SqliteLog, gid: Gid) -> Option<TxStatus> {
+async fn status(log: &DatabaseLog, gid: Gid) -> Option<TxStatus> {
     log.load(gid).await.unwrap().map(|record| record.status)
 }
 
@@ -98,7 +98,7 @@ async fn another_path_to_the_file_is_the_same_file() {
     std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("folder")).unwrap();
     for path in [link.as_path(), &folder.path().join("folder/log.db"), &folder.path().join("data/../data/log.db")] {
         let database_url = format!("sqlite:{}", Path::display(path));
-        let second = open(SqliteLogOptions { database_url, ..options(&folder) }).await;
+        let second = open(LogOptions { database_url, ..options(&folder) }).await;
         assert!(matches!(second, Err(Error::InUse { .. })), "{second:?}");
     }
 }
@@ -107,7 +107,7 @@ async fn another_path_to_the_file_is_the_same_file() {
 async fn a_database_keeps_its_name() {
     let (folder, log) = fresh().await;
     log.close().await;
-    let other = SqliteLogOptions { name: LogName::new("other").unwrap(), ..options(&folder) };
+    let other = LogOptions { name: LogName::new("other").unwrap(), ..options(&folder) };
     let error = open(other).await.unwrap_err();
     assert!(matches!(&error, Error::Unusable(text) if text.contains("`main`") && text.contains("`other`")), "{error}");
 }
@@ -119,16 +119,16 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let text = "not a database, but somebody's letter".repeat(100);
     std::fs::write(&path, &text).unwrap();
     let database_url = format!("sqlite:{}", path.display());
-    let error = open(SqliteLogOptions { database_url, ..SqliteLogOptions::default() }).await.unwrap_err();
+    let error = open(LogOptions { database_url, ..LogOptions::default() }).await.unwrap_err();
     assert!(matches!(error, Error::Unusable(_)), "{error:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
 #[test]
 fn an_unknown_option_is_an_error_that_names_it() {
-    let error = serde_json::from_str::<SqliteLogOptions>(r#"{"batch_maximum": 3}"#).unwrap_err();
+    let error = serde_json::from_str::<LogOptions>(r#"{"batch_maximum": 3}"#).unwrap_err();
     assert!(error.to_string().contains("batch_maximum"), "{error}");
-    let options = serde_json::from_str::<SqliteLogOptions>("{}").unwrap();
+    let options = serde_json::from_str::<LogOptions>("{}").unwrap();
     assert_eq!((options.name.as_str(), options.write_queue_max, options.batch_max), ("main", 8_192, 512));
 }
 
@@ -192,7 +192,7 @@ async fn a_failed_commit_is_unknown_to_its_whole_batch_and_settled_by_repeating(
 #[tokio::test]
 async fn a_foreign_lock_makes_writes_unavailable_not_unknown() {
     let folder = tempfile::tempdir().unwrap();
-    let log = open(SqliteLogOptions { busy_timeout_ms: 1, ..options(&folder) }).await.unwrap();
+    let log = open(LogOptions { busy_timeout_ms: 1, ..options(&folder) }).await.unwrap();
     let mut tool = foreign(&folder).await;
     tool.execute("BEGIN IMMEDIATE").await.unwrap();
     let new = transaction(log.now(), 1);
@@ -208,7 +208,7 @@ async fn a_foreign_lock_makes_writes_unavailable_not_unknown() {
 #[tokio::test]
 async fn a_full_queue_refuses_what_is_new_and_lets_decisions_wait() {
     let folder = tempfile::tempdir().unwrap();
-    let log = open(SqliteLogOptions { write_queue_max: 1, ..options(&folder) }).await.unwrap();
+    let log = open(LogOptions { write_queue_max: 1, ..options(&folder) }).await.unwrap();
     let under_way = transaction(log.now(), 1);
     log.begin(under_way.clone()).await.unwrap();
     // At most one is taken by the writer and one is queued; of three, one at least finds the queue full.

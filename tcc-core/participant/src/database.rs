@@ -2,9 +2,13 @@
 //! `tcc-barrier`.
 
 use bytes::Bytes;
-use sqlx::{Pool, Transaction, error::DatabaseError};
+use sqlx::{
+    Pool, Transaction,
+    error::DatabaseError,
+    migrate::{MigrateError, Migrator},
+};
 use tcc_barrier::{BarrierStore, Look};
-use tcc_types::{BranchKey, BranchRowStatus, CancelCall, LogName, Payload, Refusal, Timestamp, TryCall};
+use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Gid, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{OpenError, Options};
 
@@ -16,6 +20,9 @@ use crate::{OpenError, Options};
 pub trait Database: sqlx::Database + Sized {
     /// Opens the database, runs the SDK's migrations, and returns the pool for writing and the one for reading.
     fn open(url: &str, options: &Options) -> impl Future<Output = Result<(Pool<Self>, Pool<Self>), OpenError>> + Send;
+
+    /// Applies migrations, one process at a time.
+    fn migrate(write: &Pool<Self>, migrator: Migrator) -> impl Future<Output = Result<(), MigrateError>> + Send;
 
     /// Begins a local transaction that may write.
     fn begin(write: &Pool<Self>) -> impl Future<Output = Result<Transaction<'static, Self>, sqlx::Error>> + Send;
@@ -67,6 +74,98 @@ pub trait Database: sqlx::Database + Sized {
 
     /// How many rows are still tried. Does not scan history.
     fn count_tried(read: &Pool<Self>) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+
+    /// The database's clock.
+    fn now(read: &Pool<Self>) -> impl Future<Output = Result<Timestamp, sqlx::Error>> + Send;
+
+    /// The tried rows whose `ask_after` has passed by the database's clock, the longest overdue first, at most `limit`. Does not
+    /// scan history.
+    fn tried_due(read: &Pool<Self>, limit: u32) -> impl Future<Output = Result<Vec<InDoubt>, sqlx::Error>> + Send;
+
+    /// Lets a tried row ask at another time; `forgotten` also keeps when the coordinator first said that it knows nothing of it.
+    /// False where no row is tried.
+    fn postpone(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+        ask_after: Timestamp,
+        forgotten: bool,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// The rows of any status whose gid is below `minted_before`, in the order of their keys, those after `after`, at most
+    /// `limit`: one step of a walk along the primary key.
+    fn ended_page(
+        read: &Pool<Self>,
+        after: Option<&BranchKey>,
+        minted_before: Gid,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<OldRow>, sqlx::Error>> + Send;
+
+    /// Deletes exactly this row: only if its status is terminal, and neither that nor its last change is another than was read.
+    /// True if it did.
+    fn delete_ended(conn: &mut Self::Connection, row: &OldRow) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// The tried rows that the coordinator has forgotten, in the order of their keys, those after `after`, at most `limit`.
+    fn forgotten(
+        read: &Pool<Self>,
+        after: Option<&BranchKey>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BranchRow>, sqlx::Error>> + Send;
+}
+
+/// Which of the databases a URL names, for a server that is configured by its URL alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DatabaseKind {
+    /// `sqlite:`
+    Sqlite,
+    /// `postgres:` or `postgresql:`
+    Postgres,
+    /// `mysql:` or `mariadb:`
+    Mysql,
+}
+
+impl DatabaseKind {
+    /// By the URL's scheme; the rest is checked when it is opened.
+    ///
+    /// # Errors
+    /// It has another scheme. Nothing of the URL is repeated, since it may have a password in it.
+    pub fn of_url(url: &str) -> Result<Self, Invalid> {
+        match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+            "sqlite" => Ok(Self::Sqlite),
+            "postgres" | "postgresql" => Ok(Self::Postgres),
+            "mysql" | "mariadb" => Ok(Self::Mysql),
+            _ => Err(Invalid::new("database_url", "must begin with `sqlite:`, `postgres:` or `mysql:`")),
+        }
+    }
+}
+
+/// A row that is still tried though it should have been settled: what to ask its coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InDoubt {
+    /// Which.
+    pub key: BranchKey,
+    /// Whom to ask.
+    pub coordinator: LogName,
+    /// Up to when a Try could insert it.
+    pub not_after: Timestamp,
+    /// Since when it asks.
+    pub ask_after: Timestamp,
+}
+
+/// A row as retention sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldRow {
+    /// Which.
+    pub key: BranchKey,
+    /// Where it is.
+    pub status: BranchRowStatus,
+    /// Whom to ask about it; `None` after an empty rollback.
+    pub coordinator: Option<LogName>,
+    /// Up to when a Try could insert it.
+    pub not_after: Timestamp,
+    /// When its status last changed, by the database's clock.
+    pub changed_at: Timestamp,
 }
 
 /// A branch's row as operators and tests read it.
@@ -93,6 +192,8 @@ pub struct BranchRow {
     pub created_at: Timestamp,
     /// When its status last changed, by the database's clock.
     pub changed_at: Timestamp,
+    /// When its coordinator first said that it has forgotten the transaction, by the database's clock.
+    pub forgotten_at: Option<Timestamp>,
 }
 
 /// The barrier's statements on a connection of the caller's, in a transaction of the caller's.
@@ -142,5 +243,28 @@ impl<D: Database> BarrierStore for Barrier<'_, D> {
 
     fn keep_refusal(&mut self, key: &BranchKey, refusal: &Refusal) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
         D::keep_refusal(self.0, key, refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_of_a_url_names_its_database_and_an_error_repeats_nothing_of_it() {
+        for (url, kind) in [
+            ("sqlite://data/a.db", DatabaseKind::Sqlite),
+            ("postgres://u:secret@h/a", DatabaseKind::Postgres),
+            ("postgresql://h/a", DatabaseKind::Postgres),
+            ("mysql://h/a", DatabaseKind::Mysql),
+            ("mariadb://h/a", DatabaseKind::Mysql),
+        ] {
+            assert_eq!(DatabaseKind::of_url(url), Ok(kind), "{url}");
+        }
+        for url in ["", "postgres", "oracle://u:secret@h/a", "POSTGRES://u:secret@h/a", " postgres://u:secret@h/a"] {
+            let error = DatabaseKind::of_url(url).expect_err(url);
+            assert_eq!(error.field, "database_url");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Runs operations: one local transaction each, in a task of its own, bounded in number and time. Makes no decisions about
 //! branches; called by the gRPC adapter and by callers in the same process.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tcc_types::{BranchKey, CancelCall, ConfirmCall, Op, SettleAnswer, TryAnswer, TryCall};
 use tokio::{
@@ -52,6 +55,7 @@ struct Inner<P: Participant> {
     store: Store<P::Db>,
     slots: Slots,
     tasks: TaskTracker,
+    retries: AtomicU64,
 }
 
 impl<P: Participant> Clone for Engine<P> {
@@ -65,7 +69,7 @@ impl<P: Participant> Engine<P> {
     #[must_use]
     pub fn new(participant: P, store: Store<P::Db>) -> Self {
         let slots = Slots::new(store.options());
-        Self { inner: Arc::new(Inner { participant, store, slots, tasks: TaskTracker::new() }) }
+        Self { inner: Arc::new(Inner { participant, store, slots, tasks: TaskTracker::new(), retries: AtomicU64::new(0) }) }
     }
 
     /// Reserves, or says no, or tells again what was said.
@@ -108,6 +112,12 @@ impl<P: Participant> Engine<P> {
     #[must_use]
     pub fn store(&self) -> &Store<P::Db> {
         &self.inner.store
+    }
+
+    /// How often a local transaction ran anew because the database asked for that (busy, deadlock, serialization failure).
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.inner.retries.load(Ordering::Relaxed)
     }
 
     /// Takes no more operations, waits until those under way have ended, and closes the store.
@@ -206,6 +216,7 @@ impl<P: Participant> Inner<P> {
                 Err(Failure::Error(error)) if attempt < options.attempts_max && error.is_retryable::<P::Db>() => {
                     tracing::debug!(%error, attempt, "the local transaction runs anew");
                     attempt += 1;
+                    self.retries.fetch_add(1, Ordering::Relaxed);
                     tokio::task::yield_now().await;
                 }
                 Err(Failure::Error(error)) => {

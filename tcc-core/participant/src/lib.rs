@@ -10,25 +10,36 @@
 //! - [`status_of_sql`] is what an API of the user's own on the same database answers when that fails.
 //! - [`within`] is for callers that own the transaction themselves.
 //!
-//! The SDK knows nothing of the coordinator.
+//! - [`Upkeep`] asks about reservations that nobody settles, and deletes rows of branches that have ended.
+//!
+//! Of the coordinator the SDK knows one question, behind [`OutcomeSource`]: what became of a transaction.
 
 mod database;
 mod engine;
 mod grpc;
+mod mysql;
 mod options;
+mod outcomes;
 mod participant;
+mod pools;
+mod postgres;
+mod retrying;
+mod rows;
 mod sqlite;
 mod status;
 mod store;
+mod upkeep;
 pub mod within;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use database::{Barrier, BranchRow, Database};
+pub use database::{Barrier, BranchRow, Database, DatabaseKind, InDoubt, OldRow};
 pub use engine::{Engine, Unknown};
 pub use grpc::{ParticipantService, service};
 pub use options::Options;
+pub use outcomes::{CoordinatorConfig, GrpcOutcomes, OutcomeSource, Unanswered};
 pub use participant::{BranchContext, ConnectionOf, HandlerError, Participant, Result, Tried};
 pub use status::status_of_sql;
 pub use store::{OpenError, Store};
+pub use upkeep::{Upkeep, UpkeepOptions};

@@ -5,6 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde::{Deserialize, Serialize};
 use tcc_types::Invalid;
 
+use crate::UpkeepOptions;
+
 /// How a participant may use its machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,8 +30,12 @@ pub struct Options {
     /// How often one operation runs its whole local transaction when the database asks for that (busy, locked, deadlock,
     /// serialization failure). 1 to 100.
     pub attempts_max: u32,
-    /// Connections for reading beside the one for writing. 1 to 256.
+    /// Connections for writing; SQLite always has one. 1 to 1,024.
+    pub write_connections_max: u32,
+    /// Connections for reading beside those for writing. 1 to 256.
     pub read_connections_max: u32,
+    /// When it asks about reservations that nobody settles, and when it deletes what has ended.
+    pub upkeep: UpkeepOptions,
 }
 
 impl Default for Options {
@@ -42,7 +48,9 @@ impl Default for Options {
             connection_wait_ms_max: 10_000,
             lock_wait_ms_max: 2_000,
             attempts_max: 5,
+            write_connections_max: 16,
             read_connections_max: 4,
+            upkeep: UpkeepOptions::default(),
         }
     }
 }
@@ -64,7 +72,18 @@ impl Options {
         check("connection_wait_ms_max", self.connection_wait_ms_max, 1..=60_000)?;
         check("lock_wait_ms_max", self.lock_wait_ms_max, 1..=60_000)?;
         check("attempts_max", self.attempts_max.into(), 1..=100)?;
-        check("read_connections_max", self.read_connections_max.into(), 1..=256)
+        check("write_connections_max", self.write_connections_max.into(), 1..=1_024)?;
+        check("read_connections_max", self.read_connections_max.into(), 1..=256)?;
+        self.upkeep.validate().map_err(|bad| bad.within("upkeep"))?;
+        let operation_ms_max = self.transaction_ms_max + self.connection_wait_ms_max;
+        if self.upkeep.retention_ms < 10 * operation_ms_max {
+            let problem = format_args!(
+                "must be at least 10 x (transaction_ms_max + connection_wait_ms_max), which is {}",
+                10 * operation_ms_max
+            );
+            return Err(Invalid::new("upkeep.retention_ms", problem));
+        }
+        Ok(())
     }
 
     pub(crate) const fn transaction_max(&self) -> Duration {
@@ -80,7 +99,7 @@ impl Options {
     }
 }
 
-fn check(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Invalid> {
+pub(crate) fn check(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Invalid> {
     if range.contains(&value) {
         return Ok(());
     }
@@ -104,5 +123,31 @@ mod tests {
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("tries_in_flight_max".to_owned()));
         let options = Options { attempts_max: 101, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("attempts_max".to_owned()));
+    }
+
+    #[test]
+    fn limits_of_the_upkeep_are_checked_alone_and_against_the_others() {
+        let field = |change: fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            options.validate().err().map(|invalid| invalid.field)
+        };
+        for (wanted, change) in [
+            ("upkeep.sweep_interval_ms", (|options| options.upkeep.sweep_interval_ms = 9) as fn(&mut Options)),
+            ("upkeep.sweep_batch_max", |options| options.upkeep.sweep_batch_max = 0),
+            ("upkeep.sweep_in_flight_max", |options| options.upkeep.sweep_in_flight_max = 0),
+            ("upkeep.sweep_backoff_ms_max", |options| options.upkeep.sweep_backoff_ms_max = 4_999),
+            ("upkeep.ask_again_ms", |options| options.upkeep.ask_again_ms = 0),
+            ("upkeep.ask_again_ms_max", |options| options.upkeep.ask_again_ms_max = 59_999),
+            ("upkeep.forgotten_probe_ms", |options| options.upkeep.forgotten_probe_ms = 999),
+            ("upkeep.retention_ms", |options| options.upkeep.retention_ms = 59_999),
+            ("upkeep.retention_interval_ms", |options| options.upkeep.retention_interval_ms = 0),
+            ("upkeep.retention_batch_max", |options| options.upkeep.retention_batch_max = 1_025),
+            // 10 x (10 s + 10 s), by default.
+            ("upkeep.retention_ms", |options| options.upkeep.retention_ms = 199_999),
+        ] {
+            assert_eq!(field(change).as_deref(), Some(wanted));
+        }
+        assert_eq!(field(|options| options.upkeep.retention_ms = 200_000), None);
     }
 }

@@ -7,13 +7,19 @@ use bytes::Bytes;
 use sqlx::{
     Connection, Pool, Row as _, Sqlite, SqliteConnection, Transaction,
     error::DatabaseError,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
-use tcc_barrier::{Look, Request, Row};
+use tcc_barrier::{Look, Request};
 use tcc_migrations::sqlite_now;
-use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Fingerprint, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
+use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
-use crate::{BranchRow, Database, OpenError, Options};
+use crate::{
+    BranchRow, Database, InDoubt, OldRow, OpenError, Options,
+    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, walk_from},
+};
+
+columns!(SqliteRow, i64);
 
 impl Database for Sqlite {
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
@@ -32,10 +38,14 @@ impl Database for Sqlite {
             .before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
             .connect_with(connect.clone())
             .await?;
-        tcc_migrations::participant::sqlite().run(&write).await?;
+        Self::migrate(&write, tcc_migrations::participant::sqlite()).await?;
         let read =
             pool().max_connections(options.read_connections_max).connect_with(connect.pragma("query_only", "on")).await?;
         Ok((write, read))
+    }
+
+    async fn migrate(write: &Pool<Self>, migrator: Migrator) -> Result<(), MigrateError> {
+        migrator.run(write).await
     }
 
     async fn begin(write: &Pool<Self>) -> Result<Transaction<'static, Self>, sqlx::Error> {
@@ -116,11 +126,12 @@ impl Database for Sqlite {
         const SQL: &str = concat!(
             "SELECT ",
             sqlite_now!(),
-            " AS now, status, request_fingerprint, coordinator, output_type_url, output_value, refusal_code, refusal_message ",
-            "FROM (SELECT 1) LEFT JOIN tcc_branches ON gid = ?1 AND branch_id = ?2"
+            " AS looked_at, ",
+            row!(),
+            " FROM (SELECT 1) LEFT JOIN tcc_branches ON gid = ?1 AND branch_id = ?2"
         );
         let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(conn).await?;
-        Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("now")?) })
+        Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
     }
 
     async fn keep_reserved(
@@ -156,29 +167,87 @@ impl Database for Sqlite {
     }
 
     async fn branch_row(read: &Pool<Self>, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
-        const SQL: &str = "SELECT status, empty, type_url, coordinator, refusal_code, refusal_message, not_after, ask_after, \
-             created_at, changed_at FROM tcc_branches WHERE gid = ?1 AND branch_id = ?2";
+        const SQL: &str = concat!("SELECT ", branch_row!("empty"), " FROM tcc_branches WHERE gid = ?1 AND branch_id = ?2");
         let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(read).await?;
-        let Some(found) = found else {
-            return Ok(None);
-        };
-        Ok(Some(BranchRow {
-            key: key.clone(),
-            status: status_of(found.try_get("status")?)?,
-            empty: found.try_get("empty")?,
-            type_url: found.try_get("type_url")?,
-            coordinator: found.try_get::<Option<String>, _>("coordinator")?.map(LogName::new).transpose().map_err(corrupt)?,
-            refusal: refusal_of(&found)?,
-            not_after: Timestamp::from_micros(found.try_get("not_after")?),
-            ask_after: found.try_get::<Option<i64>, _>("ask_after")?.map(Timestamp::from_micros),
-            created_at: Timestamp::from_micros(found.try_get("created_at")?),
-            changed_at: Timestamp::from_micros(found.try_get("changed_at")?),
-        }))
+        found.as_ref().map(branch_row_of).transpose()
     }
 
     async fn count_tried(read: &Pool<Self>) -> Result<u64, sqlx::Error> {
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(read).await?;
         u64::try_from(count).map_err(corrupt)
+    }
+
+    async fn now(read: &Pool<Self>) -> Result<Timestamp, sqlx::Error> {
+        const SQL: &str = concat!("SELECT ", sqlite_now!());
+        sqlx::query_scalar(SQL).fetch_one(read).await.map(Timestamp::from_micros)
+    }
+
+    async fn tried_due(read: &Pool<Self>, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+        const SQL: &str = concat!(
+            "SELECT gid, branch_id, coordinator, not_after, ask_after FROM tcc_branches ",
+            "WHERE status = 1 AND ask_after <= ",
+            sqlite_now!(),
+            " ORDER BY ask_after LIMIT ?1"
+        );
+        sqlx::query(SQL).bind(limit).fetch_all(read).await?.iter().map(in_doubt_of).collect()
+    }
+
+    async fn postpone(
+        conn: &mut SqliteConnection,
+        key: &BranchKey,
+        ask_after: Timestamp,
+        forgotten: bool,
+    ) -> Result<bool, sqlx::Error> {
+        const SQL: &str = concat!(
+            "UPDATE tcc_branches SET ask_after = ?3, forgotten_at = CASE WHEN ?4 THEN COALESCE(forgotten_at, ",
+            sqlite_now!(),
+            ") ELSE forgotten_at END WHERE gid = ?1 AND branch_id = ?2 AND status = 1"
+        );
+        let postponed = sqlx::query(SQL)
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .bind(ask_after.as_micros())
+            .bind(forgotten)
+            .execute(conn)
+            .await?;
+        Ok(postponed.rows_affected() == 1)
+    }
+
+    async fn ended_page(
+        read: &Pool<Self>,
+        after: Option<&BranchKey>,
+        minted_before: Gid,
+        limit: u32,
+    ) -> Result<Vec<OldRow>, sqlx::Error> {
+        const SQL: &str = "SELECT gid, branch_id, status, coordinator, not_after, changed_at FROM tcc_branches \
+             WHERE (gid, branch_id) > (?1, ?2) AND gid < ?3 ORDER BY gid, branch_id LIMIT ?4";
+        let (gid, branch) = walk_from(after);
+        let query = sqlx::query(SQL).bind(gid).bind(branch).bind(minted_before.to_string()).bind(limit);
+        query.fetch_all(read).await?.iter().map(old_row_of).collect()
+    }
+
+    async fn delete_ended(conn: &mut SqliteConnection, row: &OldRow) -> Result<bool, sqlx::Error> {
+        const SQL: &str = "DELETE FROM tcc_branches WHERE gid = ?1 AND branch_id = ?2 AND status = ?3 AND changed_at = ?4 \
+             AND status <> 1";
+        let deleted = sqlx::query(SQL)
+            .bind(row.key.gid.to_string())
+            .bind(row.key.branch.as_str())
+            .bind(row.status.code())
+            .bind(row.changed_at.as_micros())
+            .execute(conn)
+            .await?;
+        Ok(deleted.rows_affected() == 1)
+    }
+
+    async fn forgotten(read: &Pool<Self>, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            branch_row!("empty"),
+            " FROM tcc_branches WHERE status = 1 AND forgotten_at IS NOT NULL AND (gid, branch_id) > (?1, ?2) ",
+            "ORDER BY gid, branch_id LIMIT ?3"
+        );
+        let (gid, branch) = walk_from(after);
+        sqlx::query(SQL).bind(gid).bind(branch).bind(limit).fetch_all(read).await?.iter().map(branch_row_of).collect()
     }
 }
 
@@ -200,61 +269,4 @@ async fn settle(conn: &mut SqliteConnection, key: &BranchKey, sql: &'static str)
         Some(row) => Ok(Some(row.try_get::<Vec<u8>, _>("reserved")?.into())),
         None => Ok(None),
     }
-}
-
-/// The row that this very transaction inserted must still be there.
-fn inserted_here(rows_affected: u64) -> Result<(), sqlx::Error> {
-    match rows_affected {
-        1 => Ok(()),
-        _ => Err(sqlx::Error::Protocol(
-            "the branch's row is gone: the handler ended the transaction, or ignored an error".to_owned(),
-        )),
-    }
-}
-
-fn row_of(found: &SqliteRow) -> Result<Option<Row>, sqlx::Error> {
-    let Some(status) = found.try_get::<Option<i64>, _>("status")? else {
-        return Ok(None);
-    };
-    let request = request_of(found)?;
-    let known = || request.clone().ok_or_else(|| corrupt("a row without the request of its Try"));
-    Ok(Some(match status_of(status)? {
-        BranchRowStatus::Tried => Row::Tried { request: known()?, output: output_of(found)? },
-        BranchRowStatus::Refused => {
-            let refusal = refusal_of(found)?.ok_or_else(|| corrupt("a refused row without its reason"))?;
-            Row::Refused { request: known()?, refusal }
-        }
-        BranchRowStatus::Confirmed => Row::Confirmed { request: known()?, output: output_of(found)? },
-        BranchRowStatus::Cancelled => Row::Cancelled { request },
-    }))
-}
-
-fn status_of(code: i64) -> Result<BranchRowStatus, sqlx::Error> {
-    BranchRowStatus::from_code(code).ok_or_else(|| corrupt("a row with an unknown status"))
-}
-
-fn request_of(found: &SqliteRow) -> Result<Option<Request>, sqlx::Error> {
-    let fingerprint: Option<Vec<u8>> = found.try_get("request_fingerprint")?;
-    let coordinator: Option<String> = found.try_get("coordinator")?;
-    let (Some(fingerprint), Some(coordinator)) = (fingerprint, coordinator) else {
-        return Ok(None);
-    };
-    let fingerprint = Fingerprint::from_slice(&fingerprint).ok_or_else(|| corrupt("a fingerprint that is not 32 bytes"))?;
-    Ok(Some(Request { fingerprint, coordinator: LogName::new(coordinator).map_err(corrupt)? }))
-}
-
-fn output_of(found: &SqliteRow) -> Result<Option<Payload>, sqlx::Error> {
-    let type_url: Option<String> = found.try_get("output_type_url")?;
-    let value: Option<Vec<u8>> = found.try_get("output_value")?;
-    Ok(type_url.zip(value).map(|(type_url, value)| Payload { type_url, value: value.into() }))
-}
-
-fn refusal_of(found: &SqliteRow) -> Result<Option<Refusal>, sqlx::Error> {
-    let code: Option<String> = found.try_get("refusal_code")?;
-    let message: Option<String> = found.try_get("refusal_message")?;
-    Ok(code.zip(message).map(|(code, message)| Refusal::business(code, message)))
-}
-
-fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
-    sqlx::Error::Decode(what.into())
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::{
+    error::{DatabaseError, ErrorKind},
+    mysql::MySqlDatabaseError,
+    postgres::PgDatabaseError,
+};
 use tcc_wire::status;
 use tonic::Status;
 
@@ -17,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub fn status_of_sql(domain: &str, error: &sqlx::Error) -> Status {
     tracing::error!(%error, "the database failed");
     let may_work_later = match error {
-        sqlx::Error::Database(error) => is_no_constraint(&**error),
+        sqlx::Error::Database(error) => may_pass(&**error),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         // Damage (what is stored does not decode, a row that must be there is not), or a defect. sqlx's list may grow.
         _ => false,
@@ -29,9 +33,44 @@ pub fn status_of_sql(domain: &str, error: &sqlx::Error) -> Status {
     }
 }
 
-/// A violated constraint is a defect of the statement; anything else (busy, disk full, I/O) may pass.
-fn is_no_constraint(error: &dyn DatabaseError) -> bool {
+/// True if what the database said is about its own state (busy, full, shutting down) and not about the statement.
+fn may_pass(error: &dyn DatabaseError) -> bool {
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        return postgres_may_pass(error.code());
+    }
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        return mysql_may_pass(error.number());
+    }
+    // SQLite: a violated constraint is a defect of the statement; anything else (busy, disk full, I/O) may pass.
     matches!(error.kind(), ErrorKind::Other)
+}
+
+/// By the SQLSTATE's class. Source: PostgreSQL's appendix of error codes.
+fn postgres_may_pass(code: &str) -> bool {
+    match code {
+        // The session was idle in its transaction for too long; the server is a standby, as after a failover; a lock was not
+        // free in time.
+        "25P03" | "25006" | "55P03" => true,
+        // Connection, rollback asked for, resources (disk full, too many connections), an operator or a limit intervened, I/O.
+        _ => ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)),
+    }
+}
+
+/// By the error's number. Source: the lists of error codes of MySQL and MariaDB.
+fn mysql_may_pass(number: u16) -> bool {
+    match number {
+        // Writing a file, disk full, out of memory, table full, commit failed, log or tablespace full.
+        3 | 1021 | 1026 | 1037 | 1038 | 1041 | 1114 | 1180 | 1197 | 1713
+        // Too many connections or other resources of a user.
+        | 1040 | 1203 | 1226
+        // Shutting down, interrupted, killed, out of time, aborted connection, replication is not ready.
+        | 1047 | 1053 | 1152 | 1158..=1161 | 1184 | 1317 | 1927 | 1969 | 3024 | 4031
+        // Lock wait, deadlock.
+        | 1205 | 1213
+        // Read-only, as after a failover.
+        | 1290 | 1792 | 1836 => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +107,22 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 2").execute(&mut conn).await.unwrap();
         let full = sqlx::query("INSERT INTO t VALUES (hex(zeroblob(100000)))").execute(&mut conn).await.unwrap_err();
         assert_eq!(status_of_sql("order.v1", &full).code(), Code::Unavailable, "{full}");
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_may_pass_and_what_it_says_of_the_statement_does_not() {
+        for code in ["08006", "25006", "25P03", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030"]
+        {
+            assert!(postgres_may_pass(code), "{code}");
+        }
+        for code in ["22021", "23505", "23514", "25P02", "42601", "42P01", "XX001"] {
+            assert!(!postgres_may_pass(code), "{code}");
+        }
+        for number in [1021, 1040, 1053, 1114, 1205, 1213, 1290, 1317, 1969, 3024] {
+            assert!(mysql_may_pass(number), "{number}");
+        }
+        for number in [1048, 1054, 1062, 1064, 1146, 1366, 1406, 3819, 4025] {
+            assert!(!mysql_may_pass(number), "{number}");
+        }
     }
 }

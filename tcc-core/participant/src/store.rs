@@ -1,9 +1,9 @@
 //! The opened database: one pool for writing, one for reading, and the limits it was opened with.
 
-use sqlx::{Pool, Transaction};
-use tcc_types::{BranchKey, Invalid};
+use sqlx::{Pool, Transaction, migrate::Migrator};
+use tcc_types::{BranchKey, Gid, Invalid, Timestamp};
 
-use crate::{BranchRow, Database, Options};
+use crate::{BranchRow, Database, InDoubt, OldRow, Options};
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ impl<D: Database> Clone for Store<D> {
 }
 
 impl<D: Database> Store<D> {
-    /// Opens the database and runs the SDK's migrations; the user's own come after, on [`Store::write_pool`].
+    /// Opens the database and runs the SDK's migrations; the user's own come after, with [`Store::migrate`].
     ///
     /// # Errors
     /// The URL names another database, an option is out of its range, or the database does not open.
@@ -46,6 +46,15 @@ impl<D: Database> Store<D> {
         options.validate()?;
         let (write, read) = D::open(url, options).await?;
         Ok(Self { write, read, options: options.clone() })
+    }
+
+    /// Applies the user's own migrations, one process at a time. On MySQL each must be idempotent: the database commits within
+    /// them, so one that was interrupted runs again.
+    ///
+    /// # Errors
+    /// The database failed, or has other migrations than these.
+    pub async fn migrate(&self, migrator: Migrator) -> Result<(), OpenError> {
+        Ok(D::migrate(&self.write, migrator).await?)
     }
 
     /// Begins a local transaction for the user's own writes. Operations queue behind it: keep it short.
@@ -94,6 +103,71 @@ impl<D: Database> Store<D> {
     /// The database failed.
     pub async fn count_tried(&self) -> Result<u64, sqlx::Error> {
         D::count_tried(&self.read).await
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn now(&self) -> Result<Timestamp, sqlx::Error> {
+        D::now(&self.read).await
+    }
+
+    /// The tried rows that should ask their coordinator now, the longest overdue first, at most `limit`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn tried_due(&self, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+        D::tried_due(&self.read, limit).await
+    }
+
+    /// Lets a tried row ask at another time, in a transaction of its own. See [`Database::postpone`].
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn postpone(&self, key: &BranchKey, ask_after: Timestamp, forgotten: bool) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let postponed = D::postpone(&mut transaction, key, ask_after, forgotten).await?;
+        transaction.commit().await?;
+        Ok(postponed)
+    }
+
+    /// One step of a walk over old rows. See [`Database::ended_page`].
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn ended_page(
+        &self,
+        after: Option<&BranchKey>,
+        minted_before: Gid,
+        limit: u32,
+    ) -> Result<Vec<OldRow>, sqlx::Error> {
+        D::ended_page(&self.read, after, minted_before, limit).await
+    }
+
+    /// Deletes these rows in one transaction, each only if it is as it was read, and returns how many it deleted. They must be
+    /// in the order of their keys, as [`Store::ended_page`] gives them, so that two who delete the same wait for each other in
+    /// turn.
+    ///
+    /// # Errors
+    /// The database failed; nothing is deleted, or the commit got no answer.
+    pub async fn delete_ended(&self, rows: &[OldRow]) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let mut deleted = 0;
+        for row in rows {
+            deleted += u64::from(D::delete_ended(&mut transaction, row).await?);
+        }
+        transaction.commit().await?;
+        Ok(deleted)
+    }
+
+    /// The reservations of which the coordinator says that it has forgotten the transaction: for operators. In the order of
+    /// their keys, those after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forgotten(&self, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+        D::forgotten(&self.read, after, limit).await
     }
 
     /// Closes both pools once their connections are back.

@@ -183,7 +183,8 @@ fn in_transaction<P: Participant>(conn: &ConnectionOf<P>) -> Result<(), Error> {
 
 async fn refuse<P: Participant>(conn: &mut ConnectionOf<P>, key: &BranchKey, refusal: Refusal) -> Result<TryAnswer, Error> {
     // Cut to its limits, and with the only reason that has a row, whatever the handler made of it.
-    let refusal = Refusal::business(refusal.code, refusal.message);
+    // PostgreSQL's texts cannot hold a zero character.
+    let refusal = Refusal::business(refusal.code.replace('\0', "\u{fffd}"), refusal.message.replace('\0', "\u{fffd}"));
     Barrier::<P::Db>::new(conn).keep_refusal(key, &refusal).await?;
     Ok(TryAnswer::Refused(refusal))
 }

@@ -24,6 +24,15 @@ impl Gid {
         Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
+    /// The smallest that can be minted in this instant's millisecond: all gids below it are older. For bounds, never for a
+    /// transaction.
+    #[must_use]
+    pub fn first_of(minted_at: Timestamp) -> Self {
+        const MILLIS_MAX: u64 = (1 << 48) - 1;
+        let millis = u64::try_from(minted_at.as_millis()).unwrap_or(0).min(MILLIS_MAX);
+        Self(Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+
     /// When it was minted, by its minter's clock; to the millisecond.
     #[must_use]
     pub fn minted_at(self) -> Timestamp {
@@ -241,6 +250,19 @@ mod tests {
         assert_eq!(gid.to_string().parse::<Gid>(), Ok(gid));
         assert_eq!(Gid::from_bytes(gid.as_bytes()), Ok(gid));
         assert_eq!(gid.minted_at(), now);
+    }
+
+    #[test]
+    fn the_first_gid_of_a_millisecond_bounds_what_is_older() {
+        let at = Timestamp::from_millis(1_790_000_000_123);
+        let first = Gid::first_of(at);
+        assert_eq!((first.minted_at(), first.to_string().parse::<Gid>()), (at, Ok(first)));
+        for _ in 0..100 {
+            assert!(first <= Gid::mint(at, &SystemEntropy));
+            assert!(first > Gid::mint(Timestamp::from_millis(1_790_000_000_122), &SystemEntropy));
+        }
+        assert_eq!(Gid::first_of(Timestamp::from_micros(-1)), Gid::first_of(Timestamp::EPOCH));
+        assert!(Gid::first_of(Timestamp::MAX) < Gid::first_of(Timestamp::from_micros(i64::MAX)));
     }
 
     #[test]

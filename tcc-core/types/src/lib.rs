@@ -16,7 +16,8 @@ pub use entropy::{Entropy, SystemEntropy};
 pub use ids::{BranchId, BranchKey, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, check_name};
 pub use invalid::Invalid;
 pub use outcome::{
-    BranchRowStatus, Decision, Op, Refusal, RefusalReason, SettleAnswer, TryAnswer, TxStatus, Violation, ViolationKind,
+    BranchRowStatus, Decision, Op, Outcome, OutcomeQuery, Refusal, RefusalReason, SettleAnswer, TryAnswer, TxStatus, Violation,
+    ViolationKind,
 };
 pub use payload::{Fingerprint, FingerprintBuilder, Payload};
 pub use time::{Clock, SystemClock, Timestamp};

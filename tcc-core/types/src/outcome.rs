@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Payload;
+use crate::{BranchKey, Payload, Timestamp};
 
 /// One of the three operations of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -235,6 +235,37 @@ pub enum SettleAnswer {
     Done,
     /// The row forbids it.
     Violation(Violation),
+}
+
+/// A participant's question about one of its rows (GetOutcome).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutcomeQuery {
+    /// Which branch.
+    pub key: BranchKey,
+    /// The row's status.
+    pub row_status: BranchRowStatus,
+    /// The row's `not_after`.
+    pub not_after: Timestamp,
+}
+
+/// What became of the branch's transaction, as the coordinator tells its participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Confirm it.
+    Confirmed,
+    /// Cancel it; durable before it is answered.
+    Cancelled,
+    /// Not decided yet.
+    AskAgain {
+        /// Not before this.
+        at: Timestamp,
+    },
+    /// Ended and acknowledged: a terminal row may be deleted.
+    Finished,
+    /// Unknown and older than the retention.
+    Forgotten,
+    /// Another coordinator's row.
+    NotMine,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub struct Malformed(pub &'static str);
 
 impl std::fmt::Display for Malformed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the participant's answer does not follow the contract: {}", self.0)
+        write!(f, "the answer does not follow the contract: {}", self.0)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod calls;
 mod fields;
+mod outcome;
 pub mod page;
 pub mod status;
 
@@ -17,3 +18,4 @@ pub use fields::{
     TYPE_URL_BYTES_MAX, payload_from_proto, payload_to_proto, row_status_from_proto, row_status_to_proto, timestamp_from_proto,
     timestamp_to_proto,
 };
+pub use outcome::{outcome_answer, outcome_query_from_proto, outcome_query_to_proto, outcome_request, outcomes_from_proto};

@@ -19,24 +19,22 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use futures::stream::{StreamExt, TryStreamExt};
-use tcc_proto::{
-    coupon::v1::IssueCouponRequest,
-    inventory::v1::AddStockRequest,
-    order::v1::{OrderStatus, order_service_client::OrderServiceClient},
-};
+use tcc_proto::{coupon::v1::IssueCouponRequest, inventory::v1::AddStockRequest, order::v1::OrderStatus};
 use tcc_types::{Clock, SystemClock};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use tonic::transport::Channel;
 
 use self::{
-    place::{AllBack, Placed, not_shown, place},
+    place::{AllBack, At, Placed, not_shown, place},
     plan::{Plan, Planned},
     progress::Progress,
 };
-use crate::harness::{Cluster, ClusterConfig, Ledger, Role, Scope, broken_rules};
+use crate::{
+    harness::{Cluster, ClusterConfig, Gateways, Ledger, Role, Scope, broken_rules},
+    store_args::StoreArgs,
+};
 
 /// How long inventory stays dead.
 const DOWN_FOR: Duration = Duration::from_millis(700);
@@ -62,6 +60,8 @@ pub struct DemoArgs {
     /// What the processes log, in the language of `RUST_LOG`.
     #[arg(long, default_value = "warn")]
     log: String,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Runs it and prints the verdict.
@@ -86,13 +86,14 @@ fn verdict(broken: &[String]) -> (String, u8) {
 
 async fn attempt(args: DemoArgs) -> anyhow::Result<Vec<String>> {
     let config = ClusterConfig { log_filter: args.log.clone(), ..ClusterConfig::temporary(std::env::current_exe()?) };
-    let mut cluster = Cluster::start(config).await?;
+    let mut cluster = Cluster::start(args.store.clone().apply(config)?).await?;
+    let gateways: Vec<String> = cluster.gateway_addresses().iter().map(ToString::to_string).collect();
     println!(
-        "gateway {}, inventory {}, coupon {}, SQLite in {}",
-        cluster.address(Role::Gateway),
+        "gateway {}, inventory {}, coupon {}, {}",
+        gateways.join(" and "),
         cluster.address(Role::Inventory),
         cluster.address(Role::Coupon),
-        cluster.folder().display()
+        cluster.whereabouts()
     );
     let result = order_and_check(&mut cluster, &args).await;
     if !matches!(&result, Ok(broken) if broken.is_empty()) {
@@ -109,12 +110,13 @@ async fn order_and_check(cluster: &mut Cluster, args: &DemoArgs) -> anyhow::Resu
     seed(cluster, &plan).await?;
     println!("{} SKUs in stock, {} coupons issued", plan.stock.len(), plan.coupons.len());
 
-    let first = place(cluster.orders(), &plan.first, &AllBack::new(true)).await;
+    let gateways = Gateways::new(cluster.all_orders());
+    let first = place(At { gateways: &gateways, first: 0 }, &plan.first, &AllBack::new(true)).await;
     if first.order.as_ref().map(|order| order.status()) != Some(OrderStatus::Confirmed) {
         bail!("the first order was not confirmed: {first:?}");
     }
     let started = Instant::now();
-    let mut placed = place_all(cluster, plan.orders, args.concurrency as usize).await?;
+    let mut placed = place_all(cluster, gateways, plan.orders, args.concurrency as usize).await?;
     let elapsed = started.elapsed();
 
     let mut broken: Vec<String> = Vec::new();
@@ -158,12 +160,16 @@ async fn seed(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Places every order, so many at a time, and kills inventory on the way.
-async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usize) -> anyhow::Result<Vec<Placed>> {
+/// Places every order, so many at a time, and kills inventory and, if there are several, a gateway on the way.
+async fn place_all(
+    cluster: &mut Cluster,
+    gateways: Gateways,
+    orders: Vec<Planned>,
+    concurrency: usize,
+) -> anyhow::Result<Vec<Placed>> {
     let total = orders.len();
     let mut progress = Progress::new(total as u64);
     let tell = progress.teller();
-    let client = cluster.orders();
     let (done_count, done_counts) = watch::channel(0_usize);
     let all_back = Arc::new(AllBack::new(false));
     let collect = async {
@@ -172,7 +178,13 @@ async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usi
         let orders = Arc::new(orders);
         let next = Arc::new(AtomicUsize::new(0));
         for _ in 0..concurrency {
-            workers.spawn(work(client.clone(), Arc::clone(&orders), Arc::clone(&next), Arc::clone(&all_back), results.clone()));
+            workers.spawn(work(
+                gateways.clone(),
+                Arc::clone(&orders),
+                Arc::clone(&next),
+                Arc::clone(&all_back),
+                results.clone(),
+            ));
         }
         drop(results);
         let mut all = Vec::with_capacity(total);
@@ -188,40 +200,51 @@ async fn place_all(cluster: &mut Cluster, orders: Vec<Planned>, concurrency: usi
         progress.finish();
         anyhow::Ok(all)
     };
-    let (all, broke) = tokio::join!(collect, break_and_mend(cluster, done_counts, total * 2 / 5, &all_back, tell));
+    let (all, broke) = tokio::join!(collect, break_and_mend(cluster, done_counts, total, &all_back, tell));
     broke?;
     all
 }
 
 async fn work(
-    client: OrderServiceClient<Channel>,
+    gateways: Gateways,
     orders: Arc<Vec<Planned>>,
     next: Arc<AtomicUsize>,
     all_back: Arc<AllBack>,
     results: mpsc::Sender<Placed>,
 ) {
-    while let Some(planned) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
-        if results.send(place(client.clone(), planned, &all_back).await).await.is_err() {
+    loop {
+        // Every gateway gets its share.
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(planned) = orders.get(number) else { return };
+        let at = At { gateways: &gateways, first: number };
+        if results.send(place(at, planned, &all_back).await).await.is_err() {
             return;
         }
     }
 }
 
-/// Kills the inventory participant in the middle of the orders and brings it back.
+/// Kills the inventory participant in the middle of the orders and brings it back; then kills a gateway, if others are left to
+/// take over what it had under way.
 async fn break_and_mend(
     cluster: &mut Cluster,
     mut done_counts: watch::Receiver<usize>,
-    after: usize,
+    total: usize,
     all_back: &AllBack,
     tell: impl Fn(&str),
 ) -> anyhow::Result<()> {
-    done_counts.wait_for(|done| *done >= after).await.context("no order was placed")?;
+    done_counts.wait_for(|done| *done >= total * 2 / 5).await.context("no order was placed")?;
     cluster.kill(Role::Inventory).await?;
     tell("inventory killed (SIGKILL)");
     tokio::time::sleep(DOWN_FOR).await;
     cluster.restart(Role::Inventory).await?;
     all_back.store(true, Ordering::Release);
     tell("inventory is back");
+    let last = cluster.gateways() - 1;
+    if last > 0 {
+        done_counts.wait_for(|done| *done >= total * 3 / 5).await.context("no order was placed")?;
+        cluster.kill_gateway(last).await?;
+        tell("a gateway killed (SIGKILL); the others go on");
+    }
     Ok(())
 }
 

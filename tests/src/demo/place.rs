@@ -14,7 +14,7 @@ use tonic::{Status, transport::Channel};
 use super::plan::{Kind, Planned};
 use crate::{
     explain,
-    harness::{order_with_retry, repeat},
+    harness::{Gateways, order_at_any},
 };
 
 /// Refusals that say "a participant did not answer in time": legal for an order that was begun before the one that is killed
@@ -40,8 +40,16 @@ pub(crate) struct Placed {
     pub(crate) problems: Vec<String>,
 }
 
+/// Where an order is placed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At<'a> {
+    pub(crate) gateways: &'a Gateways,
+    /// The number of the gateway that is asked first.
+    pub(crate) first: usize,
+}
+
 /// Places it, and confirms or cancels it if it is held.
-pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned, all_back: &AllBack) -> Placed {
+pub(crate) async fn place(at: At<'_>, planned: &Planned, all_back: &AllBack) -> Placed {
     // Asked before the order is sent: one that was begun earlier may have met the participant dead.
     let in_time = all_back.load(Ordering::Acquire);
     let request = CreateOrderRequest {
@@ -56,7 +64,7 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
         Placed { kind: planned.kind, order: None, latency: Duration::ZERO, repeats: 0, shown: false, problems: Vec::new() };
     let started = Instant::now();
     let created = match planned.kind {
-        Kind::Repeated => create_twice(&client, &request, &mut placed).await,
+        Kind::Repeated => create_twice(at, &request, &mut placed).await,
         Kind::Plain
         | Kind::WithCoupon
         | Kind::TooMany
@@ -64,13 +72,13 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
         | Kind::UsedCoupon
         | Kind::ExpiredCoupon
         | Kind::HoldConfirm
-        | Kind::HoldCancel => order_with_retry(client.clone(), &request).await,
+        | Kind::HoldCancel => order_at_any(at.gateways, at.first, &request).await,
     };
     placed.latency = started.elapsed();
     let order = match created {
         Ok((order, repeats)) => {
             placed.repeats += repeats;
-            settle(client, planned, order, &mut placed).await
+            settle(at, planned, order, &mut placed).await
         }
         Err(status) => Err(status),
     };
@@ -85,13 +93,10 @@ pub(crate) async fn place(client: OrderServiceClient<Channel>, planned: &Planned
     placed
 }
 
-/// Two callers with one key at the same time, and both must get the same order.
-async fn create_twice(
-    client: &OrderServiceClient<Channel>,
-    request: &CreateOrderRequest,
-    placed: &mut Placed,
-) -> Result<(Order, u32), Status> {
-    let (one, other) = tokio::join!(order_with_retry(client.clone(), request), order_with_retry(client.clone(), request));
+/// Two callers with one key at the same time, at two gateways if there are two, and both must get the same order.
+async fn create_twice(at: At<'_>, request: &CreateOrderRequest, placed: &mut Placed) -> Result<(Order, u32), Status> {
+    let (one, other) =
+        tokio::join!(order_at_any(at.gateways, at.first, request), order_at_any(at.gateways, at.first + 1, request));
     let (one, other) = (one?, other?);
     if one.0.order_id != other.0.order_id || one.0.status != other.0.status {
         placed.problems.push(format!(
@@ -107,13 +112,8 @@ async fn create_twice(
     Ok(one)
 }
 
-/// Decides a held order; a repeated request gets what was decided.
-async fn settle(
-    client: OrderServiceClient<Channel>,
-    planned: &Planned,
-    order: Order,
-    placed: &mut Placed,
-) -> Result<Order, Status> {
+/// Decides a held order, at another gateway if there is one; a repeated request gets what was decided.
+async fn settle(at: At<'_>, planned: &Planned, order: Order, placed: &mut Placed) -> Result<Order, Status> {
     if order.status() != OrderStatus::Held {
         return Ok(order);
     }
@@ -121,8 +121,8 @@ async fn settle(
         placed.problems.push(format!("{}: came back held", planned.order_key));
     }
     let confirm = planned.kind == Kind::HoldConfirm;
-    let (order, repeats) = repeat(|| {
-        let (mut client, order_id) = (client.clone(), order.order_id.clone());
+    let decide = |mut client: OrderServiceClient<Channel>| {
+        let order_id = order.order_id.clone();
         async move {
             let decided = if confirm {
                 client.confirm_order(ConfirmOrderRequest { order_id }).await?.into_inner().order
@@ -131,8 +131,8 @@ async fn settle(
             };
             decided.ok_or_else(|| Status::internal("the answer has no order"))
         }
-    })
-    .await?;
+    };
+    let (order, repeats) = at.gateways.repeat(at.first + 1, decide).await?;
     placed.repeats += repeats;
     Ok(order)
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -28,6 +28,8 @@ use super::Role;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A child ends within its drain time and a little; past this it hangs.
 const EXIT_WITHIN: Duration = Duration::from_secs(60);
+/// What carries a child's configuration.
+pub(crate) const CONFIG_VARIABLE: &str = "TCC_CLUSTER_CONFIG_JSON";
 const EVENTS_MAX: usize = 64;
 const TAIL_LINES: usize = 40;
 
@@ -48,7 +50,21 @@ pub(crate) struct Launch<'a> {
     pub(crate) role: Role,
     pub(crate) config_json: String,
     pub(crate) park_at: Option<&'a str>,
+    /// A limit on its files is an error to it, not its end.
+    pub(crate) disk_may_fill: bool,
     pub(crate) log_file: PathBuf,
+}
+
+impl Launch<'_> {
+    fn command(&self) -> Command {
+        if !self.disk_may_fill {
+            return Command::new(self.binary);
+        }
+        // What a shell ignores, the program that it becomes ignores too; ours may not set signals without unsafe code.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"trap '' XFSZ; exec "$@""#, "sh"]).arg(self.binary);
+        shell
+    }
 }
 
 /// A child ended before it was ready.
@@ -81,8 +97,9 @@ impl Child {
     /// Starts a process and waits until it serves, or stands still at its fail point.
     pub(crate) async fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
         let log = open_log(&launch.log_file)?;
-        let mut command = Command::new(launch.binary);
-        command.args(["role", launch.role.name(), "--config-json", &launch.config_json]);
+        let mut command = launch.command();
+        // Not as an argument: those are for everybody to read, and database URLs have passwords.
+        command.args(["role", launch.role.name()]).env(CONFIG_VARIABLE, &launch.config_json);
         if let Some(point) = launch.park_at {
             command.args(["--park-at", point]);
         }
@@ -185,9 +202,30 @@ impl Child {
         self.signal(Signal::STOP)
     }
 
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    /// Lets it go on (SIGCONT), as if nothing had been.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// From now on it can write no file beyond so many bytes; `None`: as far as its parent can.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+        let ours = getrlimit(Resource::Fsize);
+        let limit = Rlimit { current: bytes.or(ours.current), maximum: ours.maximum };
+        prlimit(Some(self.id()?), Resource::Fsize, limit)
+            .with_context(|| format!("cannot limit the files of {}", self.role))?;
+        Ok(())
+    }
+
+    fn id(&self) -> anyhow::Result<Pid> {
         let id = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let id = id.with_context(|| format!("{} has ended already", self.role))?;
+        id.with_context(|| format!("{} has ended already", self.role))
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.id()?;
         rustix::process::kill_process(id, signal).with_context(|| format!("cannot signal {}", self.role))
     }
 

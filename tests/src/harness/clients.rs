@@ -1,6 +1,6 @@
 //! Calling the cluster as a careful client does: an unknown outcome is asked again under the same key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tcc_client::is_repeatable;
 use tcc_proto::order::v1::{CreateOrderRequest, Order, order_service_client::OrderServiceClient};
@@ -48,12 +48,56 @@ pub async fn order_with_retry(
     client: OrderServiceClient<Channel>,
     request: &CreateOrderRequest,
 ) -> Result<(Order, u32), Status> {
-    repeat(|| {
-        let (mut client, request) = (client.clone(), request.clone());
-        async move {
-            let response = client.create_order(request).await?;
-            response.into_inner().order.ok_or_else(|| Status::internal("the answer has no order"))
-        }
-    })
-    .await
+    order_at_any(&Gateways::new(vec![client]), 0, request).await
+}
+
+/// As [`order_with_retry`], asking first one gateway and then, whenever the outcome is unknown, the next.
+///
+/// # Errors
+/// As [`repeat`].
+pub async fn order_at_any(gateways: &Gateways, first: usize, request: &CreateOrderRequest) -> Result<(Order, u32), Status> {
+    gateways
+        .repeat(first, |mut client| {
+            let request = request.clone();
+            async move { client.create_order(request).await?.into_inner().order.ok_or_else(|| no_order()) }
+        })
+        .await
+}
+
+fn no_order() -> Status {
+    Status::internal("the answer has no order")
+}
+
+/// The orders of several gateways, of which any will do.
+#[derive(Clone, Debug)]
+pub struct Gateways(Arc<[OrderServiceClient<Channel>]>);
+
+impl Gateways {
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn new(clients: Vec<OrderServiceClient<Channel>>) -> Self {
+        assert!(!clients.is_empty(), "no gateway to ask");
+        Self(clients.into())
+    }
+
+    /// Asks one gateway, and as long as the outcome is unknown the next, and so on in turn.
+    ///
+    /// # Errors
+    /// As [`repeat`].
+    pub async fn repeat<T, A>(
+        &self,
+        first: usize,
+        mut ask: impl FnMut(OrderServiceClient<Channel>) -> A,
+    ) -> Result<(T, u32), Status>
+    where
+        A: Future<Output = Result<T, Status>>,
+    {
+        let mut turns = self.0.iter().cycle().skip(first % self.0.len());
+        repeat(|| match turns.next() {
+            Some(client) => ask(client.clone()),
+            None => unreachable!("a cycle of one or more does not end"),
+        })
+        .await
+    }
 }

@@ -1,53 +1,73 @@
-//! The gateway and both participants as processes, on one folder and on ports that stay theirs.
+//! The gateways and both participants as processes, on databases, a folder and ports that stay theirs.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tcc_proto::{
     coupon::v1::coupon_service_client::CouponServiceClient,
     inventory::v1::inventory_service_client::InventoryServiceClient,
     order::v1::order_service_client::OrderServiceClient,
     tcc::v1::{admin_client::AdminClient, coordinator_client::CoordinatorClient, participant_client::ParticipantClient},
 };
+use tcc_servers::Server;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    Child, ClusterConfig, Folder, Ledger, Role, Scope, broken_rules,
+    Child, ClusterConfig, Folder, Ledger, Owner, Role, Scope, Store, broken_rules,
     child::{Launch, log_tail},
     config::{Peers, endpoint},
+    databases::Databases,
 };
 
 /// A call of the harness that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A port may be taken for a moment by somebody else's outgoing connection: a restart tries again for so long.
+/// A port may be taken for a moment by somebody else: a start tries again for so long.
 const PORT_WITHIN: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running cluster. Dropped, it kills its processes.
+///
+/// Where a method takes a [`Role`], [`Role::Gateway`] is the first gateway; the others are reached by their number.
 #[derive(Debug)]
 pub struct Cluster {
-    config: ClusterConfig,
-    folder: PathBuf,
+    // In the order of dropping: processes first, then what they work on.
+    processes: Vec<Process>,
     peers: Peers,
-    children: [Option<Child>; 3],
-    channels: [Channel; 3],
+    config: ClusterConfig,
+    databases: Databases,
+    folder: PathBuf,
     temporary: Option<TempDir>,
 }
 
+/// A process's place: it stays when the process is gone.
+#[derive(Debug)]
+struct Process {
+    role: Role,
+    name: String,
+    address: SocketAddr,
+    channel: Channel,
+    child: Option<Child>,
+}
+
 impl Cluster {
-    /// Starts both participants and the gateway, and waits until each serves.
+    /// Starts both participants and the gateways, and waits until each serves.
     ///
     /// # Errors
-    /// A process did not start, or ended before it served: then with the end of its log.
+    /// The store cannot have so many gateways, a database server is missing or does not start, or a process did not start or
+    /// ended before it served: then with the end of its log.
     pub async fn start(config: ClusterConfig) -> anyhow::Result<Self> {
+        ensure!(config.gateways >= 1, "a cluster has at least one gateway");
+        if config.store == Store::Sqlite && config.gateways > 1 {
+            bail!("SQLite's log is a file that belongs to one gateway at a time: several gateways need PostgreSQL or MySQL");
+        }
         let (folder, temporary) = match &config.folder {
             Folder::Temporary => {
                 let temporary = tempfile::Builder::new().prefix("tcc-cluster-").tempdir()?;
@@ -56,28 +76,20 @@ impl Cluster {
             Folder::At(path) => (path.clone(), None),
         };
         std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("cannot make {}", folder.display()))?;
-        let localhost = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut peers = Peers {
-            gateway: localhost(config.ports.gateway),
-            inventory: localhost(config.ports.inventory),
-            coupon: localhost(config.ports.coupon),
-        };
-        let mut children = [None, None, None];
-        for role in Role::ALL {
-            let launch = Launch {
-                binary: &config.binary,
-                role,
-                config_json: config.of(role, &folder, peers.address(role), &peers).to_string(),
-                park_at: None,
-                log_file: log_file(&folder, role),
-            };
-            let child = Child::start(launch).await?;
-            peers.set(role, child.address());
-            children[role.index()] = Some(child);
+        let databases = Databases::open(&config, &folder).await?;
+        let peers = Peers::choose(config.ports, config.gateways)?;
+        let mut processes = vec![
+            Process::new(Role::Inventory, Role::Inventory.to_string(), peers.inventory)?,
+            Process::new(Role::Coupon, Role::Coupon.to_string(), peers.coupon)?,
+        ];
+        for (index, address) in peers.gateways.iter().enumerate() {
+            processes.push(Process::new(Role::Gateway, gateway_name(index), *address)?);
         }
-        let channel = |role| channel_to(peers.address(role));
-        let channels = [channel(Role::Gateway)?, channel(Role::Inventory)?, channel(Role::Coupon)?];
-        Ok(Self { config, folder, peers, children, channels, temporary })
+        let mut cluster = Self { processes, peers, config, databases, folder, temporary };
+        for place in 0..cluster.processes.len() {
+            cluster.start_at(place, None).await?;
+        }
+        Ok(cluster)
     }
 
     /// Ends a process at once (SIGKILL), and waits until it is gone.
@@ -85,8 +97,15 @@ impl Cluster {
     /// # Errors
     /// It is not running.
     pub async fn kill(&mut self, role: Role) -> anyhow::Result<()> {
-        let mut child = self.take(role)?;
-        child.kill().await
+        self.take(place(role))?.kill().await
+    }
+
+    /// As [`Cluster::kill`], for one of several gateways.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub async fn kill_gateway(&mut self, index: usize) -> anyhow::Result<()> {
+        self.take(gateway_place(index))?.kill().await
     }
 
     /// Asks a process to end gracefully (SIGTERM), and waits until it is gone.
@@ -94,7 +113,19 @@ impl Cluster {
     /// # Errors
     /// It is not running, or does not end.
     pub async fn terminate(&mut self, role: Role) -> anyhow::Result<ExitStatus> {
-        let mut child = self.take(role)?;
+        self.terminate_at(place(role)).await
+    }
+
+    /// As [`Cluster::terminate`], for one of several gateways.
+    ///
+    /// # Errors
+    /// It is not running, or does not end.
+    pub async fn terminate_gateway(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
+        self.terminate_at(gateway_place(index)).await
+    }
+
+    async fn terminate_at(&mut self, place: usize) -> anyhow::Result<ExitStatus> {
+        let mut child = self.take(place)?;
         child.ask_to_end()?;
         child.wait().await
     }
@@ -104,7 +135,33 @@ impl Cluster {
     /// # Errors
     /// It is not running.
     pub fn freeze(&self, role: Role) -> anyhow::Result<()> {
-        self.children[role.index()].as_ref().with_context(|| format!("{role} is not running"))?.freeze()
+        self.running(place(role))?.freeze()
+    }
+
+    /// As [`Cluster::freeze`], for one of several gateways: it knows nothing of the time that passes.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn freeze_gateway(&self, index: usize) -> anyhow::Result<()> {
+        self.running(gateway_place(index))?.freeze()
+    }
+
+    /// Lets a frozen gateway go on where it was.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn thaw_gateway(&self, index: usize) -> anyhow::Result<()> {
+        self.running(gateway_place(index))?.thaw()
+    }
+
+    /// From now on a process can write no file beyond so many bytes, as if its disk were full; `None`: it can again. For clusters
+    /// whose `disks_may_fill`.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn limit_files(&self, role: Role, bytes: Option<u64>) -> anyhow::Result<()> {
+        ensure!(self.config.disks_may_fill, "the processes of this cluster would end at the limit");
+        self.running(place(role))?.limit_files(bytes)
     }
 
     /// Brings a process back on its former port and its former database, and waits until it serves.
@@ -112,7 +169,15 @@ impl Cluster {
     /// # Errors
     /// It is running, or does not start.
     pub async fn restart(&mut self, role: Role) -> anyhow::Result<()> {
-        self.start_again(role, None).await
+        self.start_at(place(role), None).await
+    }
+
+    /// As [`Cluster::restart`], for one of several gateways.
+    ///
+    /// # Errors
+    /// It is running, or does not start.
+    pub async fn restart_gateway(&mut self, index: usize) -> anyhow::Result<()> {
+        self.start_at(gateway_place(index), None).await
     }
 
     /// Brings the gateway back such that it stands still when it reaches a fail point; see [`Cluster::parked`].
@@ -120,7 +185,7 @@ impl Cluster {
     /// # Errors
     /// It is running, does not start, or was built without the feature `failpoints`.
     pub async fn restart_gateway_parking_at(&mut self, point: &str) -> anyhow::Result<()> {
-        self.start_again(Role::Gateway, Some(point)).await
+        self.start_at(place(Role::Gateway), Some(point)).await
     }
 
     /// Waits until the gateway stands still at its fail point; tells which. Cancel-safe.
@@ -142,23 +207,16 @@ impl Cluster {
     }
 
     fn gateway(&mut self) -> anyhow::Result<&mut Child> {
-        self.children[Role::Gateway.index()].as_mut().context("the gateway is not running")
+        self.processes[place(Role::Gateway)].child.as_mut().context("the gateway is not running")
     }
 
-    /// Starts a second gateway on the same databases, which must not succeed.
+    /// Starts one more gateway on the same databases, beside those that it was configured with. On SQLite it must not succeed.
     ///
     /// # Errors
     /// The expected one is [`Exited`](super::Exited).
     pub async fn start_second_gateway(&self) -> anyhow::Result<Child> {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let launch = Launch {
-            binary: &self.config.binary,
-            role: Role::Gateway,
-            config_json: self.config.of(Role::Gateway, &self.folder, listen, &self.peers).to_string(),
-            park_at: None,
-            log_file: self.folder.join("logs").join("second-gateway.log"),
-        };
-        Child::start(launch).await
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Child::start(self.launch(Role::Gateway, "second-gateway", listen, None)).await
     }
 
     /// Waits until any process ends by itself; tells which and how. Cancel-safe.
@@ -167,8 +225,9 @@ impl Cluster {
     /// The operating system's.
     pub async fn any_ended(&mut self) -> anyhow::Result<(Role, ExitStatus)> {
         let mut ends = Vec::new();
-        for (role, child) in [Role::Gateway, Role::Inventory, Role::Coupon].into_iter().zip(&mut self.children) {
-            if let Some(child) = child {
+        for process in &mut self.processes {
+            if let Some(child) = &mut process.child {
+                let role = process.role;
                 ends.push(Box::pin(async move { child.ended().await.map(|status| (role, status)) }));
             }
         }
@@ -179,23 +238,24 @@ impl Cluster {
         Ok(ended?)
     }
 
-    /// Ends everything gracefully: the gateway first, so that the orders under way still find their participants.
+    /// Ends everything gracefully: the gateways first, so that the orders under way still find their participants.
     ///
     /// # Errors
     /// A process does not end, or ends with an error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for role in [Role::Gateway, Role::Coupon, Role::Inventory] {
-            if self.children[role.index()].is_some() {
-                let status = self.terminate(role).await?;
+        for place in (0..self.processes.len()).rev() {
+            if self.processes[place].child.is_some() {
+                let status = self.terminate_at(place).await?;
                 if !status.success() {
-                    bail!("{role} ended with {status}; the end of its log:\n{}", log_tail(&log_file(&self.folder, role)));
+                    let name = &self.processes[place].name;
+                    bail!("{name} ended with {status}; the end of its log:\n{}", log_tail(&log_file(&self.folder, name)));
                 }
             }
         }
-        Ok(())
+        self.databases.drop_temporary().await
     }
 
-    /// Databases and logs.
+    /// Logs, and the databases of SQLite.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -209,34 +269,109 @@ impl Cluster {
         &self.folder
     }
 
+    /// Where the databases are, in words that may be shown to anybody.
+    #[must_use]
+    pub fn whereabouts(&self) -> String {
+        self.databases.whereabouts()
+    }
+
+    /// The URL of a database, with its password.
+    #[must_use]
+    pub fn database_url(&self, owner: Owner) -> &str {
+        self.databases.url(owner)
+    }
+
+    /// The private server that holds the databases, if one does. It may be killed if it is this cluster's own.
+    #[must_use]
+    pub fn server(&self) -> Option<&Server> {
+        self.databases.server()
+    }
+
+    /// Empties a database as a lost disk would. Whoever has it open is to be stopped before, or killed soon after.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn wipe(&self, owner: Owner) -> anyhow::Result<()> {
+        self.databases.wipe(owner).await
+    }
+
+    /// How many gateways it has, running or not.
+    #[must_use]
+    pub fn gateways(&self) -> usize {
+        self.peers.gateways.len()
+    }
+
     /// Where a process listens, running or not.
     #[must_use]
     pub fn address(&self, role: Role) -> SocketAddr {
-        self.peers.address(role)
+        self.processes[place(role)].address
+    }
+
+    /// As [`Cluster::address`], for each gateway.
+    #[must_use]
+    pub fn gateway_addresses(&self) -> &[SocketAddr] {
+        &self.peers.gateways
     }
 
     /// A channel to a process; it connects again after a restart.
     #[must_use]
     pub fn channel(&self, role: Role) -> Channel {
-        self.channels[role.index()].clone()
+        self.processes[place(role)].channel.clone()
+    }
+
+    /// As [`Cluster::channel`], for one of several gateways.
+    #[must_use]
+    pub fn gateway_channel(&self, index: usize) -> Channel {
+        self.processes[gateway_place(index)].channel.clone()
+    }
+
+    /// A channel to the first gateway that runs, or else to the first.
+    #[must_use]
+    pub fn any_gateway_channel(&self) -> Channel {
+        let running = self.processes.iter().find(|process| process.role == Role::Gateway && process.child.is_some());
+        running.map_or_else(|| self.channel(Role::Gateway), |process| process.channel.clone())
     }
 
     /// The gateway's orders.
     #[must_use]
     pub fn orders(&self) -> OrderServiceClient<Channel> {
-        OrderServiceClient::new(self.channel(Role::Gateway))
+        self.orders_at(0)
+    }
+
+    /// The orders of one of several gateways.
+    #[must_use]
+    pub fn orders_at(&self, index: usize) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.gateway_channel(index))
+    }
+
+    /// The orders of every gateway.
+    #[must_use]
+    pub fn all_orders(&self) -> Vec<OrderServiceClient<Channel>> {
+        (0..self.gateways()).map(|index| self.orders_at(index)).collect()
     }
 
     /// The gateway's coordinator.
     #[must_use]
     pub fn coordinator(&self) -> CoordinatorClient<Channel> {
-        CoordinatorClient::new(self.channel(Role::Gateway))
+        self.coordinator_at(0)
+    }
+
+    /// The coordinator of one of several gateways.
+    #[must_use]
+    pub fn coordinator_at(&self, index: usize) -> CoordinatorClient<Channel> {
+        CoordinatorClient::new(self.gateway_channel(index))
     }
 
     /// The gateway's operator API.
     #[must_use]
     pub fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel(Role::Gateway))
+        self.admin_at(0)
+    }
+
+    /// The operator API of one of several gateways.
+    #[must_use]
+    pub fn admin_at(&self, index: usize) -> AdminClient<Channel> {
+        AdminClient::new(self.gateway_channel(index))
     }
 
     /// Stock.
@@ -294,38 +429,55 @@ impl Cluster {
     /// The end of each process's log.
     #[must_use]
     pub fn log_tails(&self) -> String {
-        let tail = |role| format!("--- {role}\n{}\n", log_tail(&log_file(&self.folder, role)));
-        Role::ALL.map(tail).concat()
+        let tail = |process: &Process| {
+            let name = &process.name;
+            format!("--- {name}\n{}\n", log_tail(&log_file(&self.folder, name)))
+        };
+        self.processes.iter().map(tail).collect()
     }
 
-    fn take(&mut self, role: Role) -> anyhow::Result<Child> {
-        self.children[role.index()].take().with_context(|| format!("{role} is not running"))
+    pub(crate) const fn databases(&self) -> &Databases {
+        &self.databases
     }
 
-    async fn start_again(&mut self, role: Role, park_at: Option<&str>) -> anyhow::Result<()> {
-        if self.children[role.index()].is_some() {
-            bail!("{role} is running");
+    fn take(&mut self, place: usize) -> anyhow::Result<Child> {
+        let process = self.processes.get_mut(place).context("there is no such process")?;
+        process.child.take().with_context(|| format!("{} is not running", process.name))
+    }
+
+    fn running(&self, place: usize) -> anyhow::Result<&Child> {
+        let process = self.processes.get(place).context("there is no such process")?;
+        process.child.as_ref().with_context(|| format!("{} is not running", process.name))
+    }
+
+    fn launch<'a>(&'a self, role: Role, name: &str, listen: SocketAddr, park_at: Option<&'a str>) -> Launch<'a> {
+        Launch {
+            binary: &self.config.binary,
+            role,
+            config_json: self.config.of(role, listen, &self.databases, &self.peers).to_string(),
+            park_at,
+            disk_may_fill: self.config.disks_may_fill,
+            log_file: log_file(&self.folder, name),
+        }
+    }
+
+    async fn start_at(&mut self, place: usize, park_at: Option<&str>) -> anyhow::Result<()> {
+        let process = self.processes.get(place).context("there is no such process")?;
+        if process.child.is_some() {
+            bail!("{} is running", process.name);
         }
         let give_up = Instant::now() + PORT_WITHIN;
-        loop {
-            let launch = Launch {
-                binary: &self.config.binary,
-                role,
-                config_json: self.config.of(role, &self.folder, self.peers.address(role), &self.peers).to_string(),
-                park_at,
-                log_file: log_file(&self.folder, role),
-            };
-            match Child::start(launch).await {
-                Ok(child) => {
-                    self.children[role.index()] = Some(child);
-                    return Ok(());
-                }
+        let child = loop {
+            match Child::start(self.launch(process.role, &process.name, process.address, park_at)).await {
+                Ok(child) => break child,
                 Err(error) if format!("{error:#}").contains("cannot listen on") && Instant::now() < give_up => {
                     sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => return Err(error),
             }
-        }
+        };
+        self.processes[place].child = Some(child);
+        Ok(())
     }
 }
 
@@ -337,11 +489,35 @@ impl Drop for Cluster {
     }
 }
 
-fn log_file(folder: &Path, role: Role) -> PathBuf {
-    folder.join("logs").join(format!("{role}.log"))
+impl Process {
+    fn new(role: Role, name: String, address: SocketAddr) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(endpoint(address))?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        Ok(Self { role, name, address, channel, child: None })
+    }
 }
 
-fn channel_to(address: SocketAddr) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(endpoint(address))?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true).connect_lazy())
+/// Participants first: so they are started, and stopped in the opposite order.
+const fn place(role: Role) -> usize {
+    match role {
+        Role::Inventory => 0,
+        Role::Coupon => 1,
+        Role::Gateway => 2,
+    }
+}
+
+const fn gateway_place(index: usize) -> usize {
+    place(Role::Gateway) + index
+}
+
+/// The first is called as if it were alone.
+fn gateway_name(index: usize) -> String {
+    match index {
+        0 => Role::Gateway.to_string(),
+        _ => format!("{}-{}", Role::Gateway, index + 1),
+    }
+}
+
+fn log_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join("logs").join(format!("{name}.log"))
 }

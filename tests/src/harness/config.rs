@@ -3,11 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
 };
 
+use anyhow::Context;
 use serde_json::{Value, json};
+use tcc_servers::Kind;
+
+use super::databases::{self, Databases};
 
 /// The name of the cluster's transaction log.
 pub const LOG_NAME: &str = "cluster";
@@ -36,14 +40,6 @@ impl Role {
             Self::Coupon => "coupon",
         }
     }
-
-    pub(crate) const fn index(self) -> usize {
-        match self {
-            Self::Gateway => 0,
-            Self::Inventory => 1,
-            Self::Coupon => 2,
-        }
-    }
 }
 
 impl fmt::Display for Role {
@@ -52,7 +48,97 @@ impl fmt::Display for Role {
     }
 }
 
-/// Where a cluster keeps its databases and logs.
+/// Which database everything is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Store {
+    /// A file for each owner.
+    #[default]
+    Sqlite,
+    /// A PostgreSQL database for each owner.
+    Postgres,
+    /// A MySQL or MariaDB database for each owner.
+    Mysql,
+}
+
+impl Store {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sqlite, Self::Postgres, Self::Mysql];
+    /// Those that several gateways can share.
+    pub const SERVERS: [Self; 2] = [Self::Postgres, Self::Mysql];
+
+    /// The server that it needs.
+    #[must_use]
+    pub const fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(Kind::Postgres),
+            Self::Mysql => Some(Kind::Mysql),
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+            Self::Mysql => "MySQL",
+        })
+    }
+}
+
+/// Which server holds the databases, for a store that needs one. Each owner has a database of its own on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServerChoice {
+    /// A private one that all clusters of this process share: nobody may kill it.
+    #[default]
+    Shared,
+    /// A private one of this cluster only, to be killed and restarted at will.
+    Own,
+    /// The user's. The URL's database part, or else `tcc`, begins the names of the databases, which are made where they are
+    /// missing. A cluster in a temporary folder has databases of its own there, dropped when it stops.
+    At(String),
+}
+
+/// Who keeps rows in a database of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The coordinator's transactions.
+    Log,
+    /// The gateway's orders.
+    Orders,
+    /// Stock.
+    Inventory,
+    /// Coupons.
+    Coupon,
+}
+
+impl Owner {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Log, Self::Orders, Self::Inventory, Self::Coupon];
+
+    /// As its database is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Orders => "orders",
+            Self::Inventory => "inventory",
+            Self::Coupon => "coupon",
+        }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Log => 0,
+            Self::Orders => 1,
+            Self::Inventory => 2,
+            Self::Coupon => 3,
+        }
+    }
+}
+
+/// Where a cluster keeps its logs, and its databases if they are files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Folder {
     /// A new one, removed with the cluster.
@@ -64,7 +150,7 @@ pub enum Folder {
 /// The ports to listen on; 0 takes a free one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// The gateway's.
+    /// The first gateway's; the others have the ports after it.
     pub gateway: u16,
     /// The inventory participant's.
     pub inventory: u16,
@@ -77,16 +163,28 @@ pub struct Ports {
 pub struct ClusterConfig {
     /// The tcc-cluster binary whose hidden roles the processes are.
     pub binary: PathBuf,
-    /// Databases and logs.
+    /// Logs, and the databases of SQLite.
     pub folder: Folder,
+    /// What everything is kept in.
+    pub store: Store,
+    /// Where, if that needs a server.
+    pub server: ServerChoice,
+    /// How many gateways serve the same log. SQLite's log belongs to one at a time.
+    pub gateways: usize,
     /// Where to listen.
     pub ports: Ports,
     /// What the processes log, in the language of `RUST_LOG`.
     pub log_filter: String,
-    /// Fields of the gateway's `coordinator` section that differ from their defaults.
+    /// Fields of the gateways' `coordinator` section that differ from their defaults.
     pub coordinator: Value,
-    /// Fields of the participants' `participant` section that differ from their defaults.
+    /// Fields of the gateways' `log` section that differ from their defaults.
+    pub log: Value,
+    /// Fields of the participants' `participant` section, the orders' own included, that differ from their defaults.
     pub participant: Value,
+    /// Where processes reach a database that lies behind a proxy. The harness itself reads past the proxy.
+    pub proxied: Vec<(Owner, SocketAddr)>,
+    /// Processes take [`Cluster::limit_files`](super::Cluster::limit_files) as a full disk, and not as their end.
+    pub disks_may_fill: bool,
     /// Participants beside the cluster's own, by name: where they are.
     pub more_participants: BTreeMap<String, String>,
     /// How long open calls may go on when a process ends gracefully.
@@ -100,68 +198,84 @@ impl ClusterConfig {
         Self {
             binary,
             folder: Folder::Temporary,
+            store: Store::default(),
+            server: ServerChoice::default(),
+            gateways: 1,
             ports: Ports::default(),
             log_filter: "info".to_owned(),
             coordinator: json!({}),
+            log: json!({}),
             participant: json!({}),
+            proxied: Vec::new(),
+            disks_may_fill: false,
             more_participants: BTreeMap::new(),
             drain_ms: 5_000,
         }
     }
 
     fn participants(&self, peers: &Peers) -> BTreeMap<String, Value> {
-        let own = [Role::Inventory, Role::Coupon].map(|role| (role.name().to_owned(), endpoint(peers.address(role))));
+        let own = [("inventory", peers.inventory), ("coupon", peers.coupon)];
+        let own = own.map(|(name, address)| (name.to_owned(), endpoint(address)));
         let more = self.more_participants.iter().map(|(name, endpoint)| (name.clone(), endpoint.clone()));
         own.into_iter().chain(more).map(|(name, endpoint)| (name, json!({ "endpoint": endpoint }))).collect()
     }
 
+    /// The URL by which processes reach a database.
+    fn url(&self, databases: &Databases, owner: Owner) -> String {
+        let url = databases.url(owner);
+        let proxy = self.proxied.iter().find(|(proxied, _)| *proxied == owner);
+        proxy.map_or_else(|| url.to_owned(), |(_, address)| databases::through(url, *address))
+    }
+
     /// The configuration of one process, as its shipped binary would read it from a file.
-    pub(crate) fn of(&self, role: Role, folder: &Path, listen: SocketAddr, peers: &Peers) -> Value {
+    pub(crate) fn of(&self, role: Role, listen: SocketAddr, databases: &Databases, peers: &Peers) -> Value {
         let telemetry = json!({ "filter": self.log_filter });
+        let of_participant = |owner| {
+            json!({
+                "listen": listen,
+                "database_url": self.url(databases, owner),
+                "participant": self.participant,
+                "drain_ms": self.drain_ms,
+                "telemetry": telemetry,
+            })
+        };
         match role {
             Role::Gateway => json!({
                 "listen": listen,
-                "log": { "database_url": database_url(folder, "log"), "name": LOG_NAME },
-                "orders": { "database_url": database_url(folder, "orders") },
+                "log": with(json!({ "database_url": self.url(databases, Owner::Log), "name": LOG_NAME }), &self.log),
+                "orders": { "database_url": self.url(databases, Owner::Orders), "participant": self.participant },
                 "coordinator": self.coordinator,
                 "participants": self.participants(peers),
                 "drain_ms": self.drain_ms,
                 "telemetry": telemetry,
             }),
-            Role::Inventory | Role::Coupon => json!({
-                "listen": listen,
-                "database_url": database_url(folder, role.name()),
-                "participant": self.participant,
-                "drain_ms": self.drain_ms,
-                "telemetry": telemetry,
-            }),
+            Role::Inventory => of_participant(Owner::Inventory),
+            Role::Coupon => of_participant(Owner::Coupon),
         }
     }
 }
 
 /// Who is where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
-    pub(crate) gateway: SocketAddr,
+    pub(crate) gateways: Vec<SocketAddr>,
     pub(crate) inventory: SocketAddr,
     pub(crate) coupon: SocketAddr,
 }
 
 impl Peers {
-    pub(crate) fn address(&self, role: Role) -> SocketAddr {
-        match role {
-            Role::Gateway => self.gateway,
-            Role::Inventory => self.inventory,
-            Role::Coupon => self.coupon,
-        }
-    }
-
-    pub(crate) fn set(&mut self, role: Role, address: SocketAddr) {
-        match role {
-            Role::Gateway => self.gateway = address,
-            Role::Inventory => self.inventory = address,
-            Role::Coupon => self.coupon = address,
-        }
+    /// Every port is known before anybody starts, since gateways and participants must know of each other.
+    pub(crate) fn choose(ports: Ports, gateways: usize) -> anyhow::Result<Self> {
+        let localhost = |port| -> anyhow::Result<SocketAddr> {
+            let port = if port == 0 { tcc_servers::free_port()? } else { port };
+            Ok((Ipv4Addr::LOCALHOST, port).into())
+        };
+        let nth = |index: usize| match ports.gateway {
+            0 => localhost(0),
+            first => localhost(u16::try_from(index).ok().and_then(|index| first.checked_add(index)).context("no such port")?),
+        };
+        let gateways = (0..gateways).map(nth).collect::<anyhow::Result<_>>()?;
+        Ok(Self { gateways, inventory: localhost(ports.inventory)?, coupon: localhost(ports.coupon)? })
     }
 }
 
@@ -169,11 +283,10 @@ pub(crate) fn endpoint(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// The file of one database in a cluster's folder.
-pub(crate) fn database_file(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.db"))
-}
-
-fn database_url(folder: &Path, name: &str) -> String {
-    format!("sqlite://{}", database_file(folder, name).display())
+/// An object with the fields of another put into it.
+fn with(mut object: Value, fields: &Value) -> Value {
+    if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
+        object.extend(fields.clone());
+    }
+    object
 }

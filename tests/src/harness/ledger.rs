@@ -3,23 +3,23 @@
 //! What must agree at every moment (a participant's business rows and its branch rows) is read in one read transaction of its
 //! database; the rest over gRPC.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use prost::Message;
-use sqlx::{
-    Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteRow},
-};
 use tcc_proto::{
     coupon::v1::{CouponState, LockedCoupon},
     inventory::v1::ReservedStock,
-    order::v1::{ListOrdersRequest, Order, OrderStatus},
-    tcc::v1::{ListTransactionsRequest, Transaction, TransactionStatus},
+    order::v1::{ListOrdersRequest, Order, OrderStatus, order_service_client::OrderServiceClient},
+    tcc::v1::{ListTransactionsRequest, Transaction, TransactionStatus, coordinator_client::CoordinatorClient},
 };
 use tcc_types::Gid;
 
-use super::{Cluster, config::database_file};
+use super::{
+    Cluster, Owner,
+    databases::Databases,
+    reader::{AnyRow, Snapshot},
+};
 
 /// The largest page that the services give by default.
 const PAGE_SIZE: u32 = 500;
@@ -125,13 +125,14 @@ pub struct Ledger {
 
 impl Ledger {
     pub(crate) async fn read(cluster: &Cluster) -> anyhow::Result<Self> {
-        let (stock, stock_branches) = read_inventory(cluster.folder()).await?;
-        let (coupons, coupon_branches) = read_coupons(cluster.folder()).await?;
-        let order_branches = read_order_branches(cluster.folder()).await?;
+        let databases = cluster.databases();
+        let (stock, stock_branches) = read_inventory(databases).await?;
+        let (coupons, coupon_branches) = read_coupons(databases).await?;
+        let order_branches = read_branches(&mut Snapshot::of(databases, Owner::Orders).await?, |_| Ok(())).await?;
         let orders = list_orders(cluster).await?.into_iter().map(order_row).collect();
         let transactions = list_transactions(cluster, &[]).await?;
         let transactions = transactions.into_iter().map(|one| (one.gid.clone(), one.status())).collect();
-        let log_branches = read_log_branches(cluster.folder()).await?;
+        let log_branches = read_log_branches(databases).await?;
         Ok(Self { stock, stock_branches, coupons, coupon_branches, order_branches, orders, transactions, log_branches })
     }
 
@@ -147,36 +148,28 @@ impl Ledger {
                 first.status()
             )));
         }
-        for name in ["inventory", "coupon", "orders"] {
-            let mut database = open_read_only(&database_file(cluster.folder(), name)).await?;
-            let tried: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM tcc_branches WHERE status = 1").fetch_one(&mut database).await?;
+        for owner in [Owner::Inventory, Owner::Coupon, Owner::Orders] {
+            let mut snapshot = Snapshot::of(cluster.databases(), owner).await?;
+            let count = snapshot.all("SELECT count(*) FROM tcc_branches WHERE status = 1").await?;
+            let tried = count.first().context("no count")?.integer(0)?;
             if tried != 0 {
-                return Ok(Some(format!("{tried} rows of {name} are still tried")));
+                return Ok(Some(format!("{tried} rows of {} are still tried", owner.name())));
             }
         }
         Ok(None)
     }
 }
 
-async fn open_read_only(file: &Path) -> anyhow::Result<SqliteConnection> {
-    let options = SqliteConnectOptions::new().filename(file).read_only(true);
-    SqliteConnection::connect_with(&options).await.with_context(|| format!("cannot read {}", file.display()))
-}
+type StockBranch = BranchRow<BTreeMap<String, i64>>;
 
-async fn read_inventory(folder: &Path) -> anyhow::Result<(Vec<StockRow>, Vec<BranchRow<BTreeMap<String, i64>>>)> {
-    let mut database = open_read_only(&database_file(folder, "inventory")).await?;
-    let mut snapshot = database.begin().await?;
-    let stock = sqlx::query("SELECT sku, initial, available, frozen, sold FROM stock ORDER BY sku")
-        .map(|row: SqliteRow| StockRow {
-            sku: row.get(0),
-            initial: row.get(1),
-            available: row.get(2),
-            frozen: row.get(3),
-            sold: row.get(4),
-        })
-        .fetch_all(&mut *snapshot)
-        .await?;
+async fn read_inventory(databases: &Databases) -> anyhow::Result<(Vec<StockRow>, Vec<StockBranch>)> {
+    let mut snapshot = Snapshot::of(databases, Owner::Inventory).await?;
+    let rows = snapshot.all("SELECT sku, initial, available, frozen, sold FROM stock ORDER BY sku").await?;
+    let one = |row: &AnyRow| {
+        let (sku, initial, available) = (row.text(0)?, row.integer(1)?, row.integer(2)?);
+        anyhow::Ok(StockRow { sku, initial, available, frozen: row.integer(3)?, sold: row.integer(4)? })
+    };
+    let stock = rows.iter().map(one).collect::<anyhow::Result<_>>()?;
     let branches = read_branches(&mut snapshot, |reserved| {
         let reserved = ReservedStock::decode(reserved)?;
         Ok(reserved.lines.into_iter().map(|line| (line.sku, line.quantity)).collect())
@@ -184,59 +177,46 @@ async fn read_inventory(folder: &Path) -> anyhow::Result<(Vec<StockRow>, Vec<Bra
     Ok((stock, branches.await?))
 }
 
-async fn read_coupons(folder: &Path) -> anyhow::Result<(Vec<CouponRow>, Vec<BranchRow<String>>)> {
-    let mut database = open_read_only(&database_file(folder, "coupon")).await?;
-    let mut snapshot = database.begin().await?;
-    let rows = sqlx::query("SELECT coupon_id, state, coalesce(gid, '') FROM coupons ORDER BY coupon_id")
-        .fetch_all(&mut *snapshot)
-        .await?;
-    let coupon = |row: &SqliteRow| {
-        let state: i32 = row.get(1);
-        let state = CouponState::try_from(state).context("an unknown coupon state")?;
-        Ok(CouponRow { coupon_id: row.get(0), state, gid: row.get(2) })
+async fn read_coupons(databases: &Databases) -> anyhow::Result<(Vec<CouponRow>, Vec<BranchRow<String>>)> {
+    let mut snapshot = Snapshot::of(databases, Owner::Coupon).await?;
+    let rows = snapshot.all("SELECT coupon_id, state, gid FROM coupons ORDER BY coupon_id").await?;
+    let coupon = |row: &AnyRow| {
+        let state = i32::try_from(row.integer(1)?).ok().and_then(|state| CouponState::try_from(state).ok());
+        Ok(CouponRow { coupon_id: row.text(0)?, state: state.context("an unknown coupon state")?, gid: row.text(2)? })
     };
     let coupons = rows.iter().map(coupon).collect::<anyhow::Result<_>>()?;
     let branches = read_branches(&mut snapshot, |reserved| Ok(LockedCoupon::decode(reserved)?.coupon_id)).await?;
     Ok((coupons, branches))
 }
 
-async fn read_order_branches(folder: &Path) -> anyhow::Result<Vec<BranchRow<()>>> {
-    let mut database = open_read_only(&database_file(folder, "orders")).await?;
-    let mut snapshot = database.begin().await?;
-    read_branches(&mut snapshot, |_| Ok(())).await
-}
-
-async fn read_log_branches(folder: &Path) -> anyhow::Result<Vec<LogBranch>> {
-    let mut database = open_read_only(&database_file(folder, "log")).await?;
-    let rows = sqlx::query(
-        "SELECT gid, branch_id, participant, coalesce(settled, 0) = 2 FROM tcc_log_branches ORDER BY gid, branch_id",
-    )
-    .fetch_all(&mut database)
-    .await?;
-    let branch = |row: &SqliteRow| {
-        let gid = Gid::from_bytes(row.get::<&[u8], _>(0)).context("a gid in the log cannot be read")?;
-        Ok(LogBranch { gid: gid.to_string(), branch_id: row.get(1), participant: row.get(2), settled_outside: row.get(3) })
+async fn read_log_branches(databases: &Databases) -> anyhow::Result<Vec<LogBranch>> {
+    const SETTLED_OUTSIDE: i64 = 2;
+    let mut snapshot = Snapshot::of(databases, Owner::Log).await?;
+    let rows =
+        snapshot.all("SELECT gid, branch_id, participant, settled FROM tcc_log_branches ORDER BY gid, branch_id").await?;
+    let branch = |row: &AnyRow| {
+        let gid = Gid::from_bytes(&row.bytes(0)?).context("a gid in the log cannot be read")?.to_string();
+        let settled_outside = row.integer(3)? == SETTLED_OUTSIDE;
+        Ok(LogBranch { gid, branch_id: row.text(1)?, participant: row.text(2)?, settled_outside })
     };
     rows.iter().map(branch).collect()
 }
 
 async fn read_branches<T>(
-    database: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
     reserved: impl Fn(&[u8]) -> anyhow::Result<T>,
 ) -> anyhow::Result<Vec<BranchRow<T>>> {
-    let rows = sqlx::query("SELECT gid, branch_id, status, coalesce(reserved, x'') FROM tcc_branches ORDER BY gid, branch_id")
-        .fetch_all(database)
-        .await?;
-    let branch = |row: &SqliteRow| {
-        let status = match row.get::<i64, _>(2) {
+    let rows = snapshot.all("SELECT gid, branch_id, status, reserved FROM tcc_branches ORDER BY gid, branch_id").await?;
+    let branch = |row: &AnyRow| {
+        let status = match row.integer(2)? {
             1 => RowStatus::Tried,
             2 => RowStatus::Refused,
             3 => RowStatus::Confirmed,
             4 => RowStatus::Cancelled,
             other => bail!("a branch row has the status {other}"),
         };
-        let reserved = reserved(row.get::<&[u8], _>(3)).context("what a branch reserved cannot be read")?;
-        Ok(BranchRow { gid: row.get(0), branch_id: row.get(1), status, reserved })
+        let reserved = reserved(&row.bytes(3)?).context("what a branch reserved cannot be read")?;
+        Ok(BranchRow { gid: row.text(0)?, branch_id: row.text(1)?, status, reserved })
     };
     rows.iter().map(branch).collect()
 }
@@ -248,7 +228,7 @@ fn order_row(order: Order) -> OrderRow {
 }
 
 async fn list_orders(cluster: &Cluster) -> anyhow::Result<Vec<Order>> {
-    let mut client = cluster.orders();
+    let mut client = OrderServiceClient::new(cluster.any_gateway_channel());
     let mut orders = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -263,7 +243,7 @@ async fn list_orders(cluster: &Cluster) -> anyhow::Result<Vec<Order>> {
 }
 
 async fn list_transactions(cluster: &Cluster, statuses: &[TransactionStatus]) -> anyhow::Result<Vec<Transaction>> {
-    let mut client = cluster.coordinator();
+    let mut client = CoordinatorClient::new(cluster.any_gateway_channel());
     let mut transactions = Vec::new();
     let mut page_token = String::new();
     loop {

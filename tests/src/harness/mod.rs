@@ -5,12 +5,20 @@ mod child;
 mod clients;
 mod cluster;
 mod config;
+mod databases;
 mod ledger;
+mod proxy;
+mod reader;
 pub mod role;
 
 pub use books::{Scope, broken_rules};
 pub use child::{Child, Exited};
-pub use clients::{RETRIES_MAX, order_with_retry, repeat};
+pub use clients::{Gateways, RETRIES_MAX, order_at_any, order_with_retry, repeat};
 pub use cluster::Cluster;
-pub use config::{ClusterConfig, Folder, LOG_NAME, Ports, Role};
+pub use config::{ClusterConfig, Folder, LOG_NAME, Owner, Ports, Role, ServerChoice, Store};
+pub use databases::store_of_url;
 pub use ledger::{BranchRow, CouponRow, Ledger, LogBranch, OrderRow, RowStatus, StockRow};
+pub use proxy::{LostCommit, Proxy, Traffic};
+
+pub(crate) use databases::Databases;
+pub(crate) use reader::{AnyRow, Snapshot};

@@ -2,14 +2,41 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails its test")]
 
+/// Each of these on each database server.
+macro_rules! on_each_server {
+    ($($name:ident),+ $(,)?) => {
+        mod postgres {
+            use super::Store;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name(Store::Postgres).await
+                }
+            )+
+        }
+
+        mod mariadb {
+            use super::Store;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name(Store::Mysql).await
+                }
+            )+
+        }
+    };
+}
+
 mod bad_input;
 mod command_line;
 mod coordinator;
 mod faults;
+mod gateways;
 mod operators;
 mod orders;
 mod participants;
 mod processes;
+mod stores;
 
 use tcc_cluster::{
     harness::ClusterConfig,

@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use tcc_log::ListFilter;
 use tcc_proto::tcc::v1 as proto;
-use tcc_types::{BranchKey, FingerprintBuilder, Gid, Initiator, Invalid, LogName, TxStatus};
-use tcc_wire::{page, refusal_to_proto, timestamp_to_proto, violation_to_proto};
+use tcc_types::{FingerprintBuilder, Gid, Initiator, Invalid, LogName, TxStatus};
+use tcc_wire::{page, refusal_to_proto, violation_to_proto};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -15,7 +15,7 @@ use super::{
     initiator_of, status_of,
     transaction::{status_from_proto, transaction_to_proto},
 };
-use crate::{Begin, Coordinator, EnlistAnswer, Error, Outcome, OutcomeQuery, Submit};
+use crate::{Begin, Coordinator, EnlistAnswer, Error, Submit};
 
 /// See the contract in `proto/tcc/v1/coordinator.proto`.
 #[derive(Debug)]
@@ -152,11 +152,11 @@ impl proto::coordinator_server::Coordinator for CoordinatorService {
         fields.at_most("queries", request.queries.len(), "outcome_queries_max", self.0.config().outcome_queries_max)?;
         let coordinator = fields.take(LogName::new(request.coordinator));
         let queries: Vec<_> =
-            request.queries.into_iter().enumerate().filter_map(|(index, query)| query_of(&mut fields, index, query)).collect();
+            request.queries.into_iter().enumerate().filter_map(|(index, query)| fields.query(index, query)).collect();
         let Some(coordinator) = coordinator else { return Err(fields.status()) };
         fields.check()?;
         let outcomes = self.0.outcomes(&coordinator, &queries).await.map_err(refuse)?;
-        let answers = queries.into_iter().zip(outcomes).map(|(query, outcome)| answer_of(query, outcome)).collect();
+        let answers = queries.iter().zip(outcomes).map(|(query, outcome)| tcc_wire::outcome_answer(query, outcome)).collect();
         Ok(Response::new(proto::GetOutcomeResponse { answers }))
     }
 }
@@ -188,29 +188,4 @@ fn enlist_answer_to_proto(answer: EnlistAnswer) -> proto::enlist_response::Outco
         EnlistAnswer::Violation(violation) => Outcome::Violation(violation_to_proto(violation)),
         EnlistAnswer::Overtaken => Outcome::Overtaken(proto::Overtaken {}),
     }
-}
-
-fn query_of(fields: &mut Fields, index: usize, query: proto::OutcomeQuery) -> Option<OutcomeQuery> {
-    let field = format!("queries[{index}]");
-    let row_status = tcc_wire::row_status_from_proto(query.row_status())
-        .ok_or_else(|| Invalid::new("row_status", "must be the status of a row").within(&field));
-    let gid = fields.take(query.gid.parse::<Gid>().map_err(|bad| bad.within(&field)));
-    let branch = fields.take(query.branch_id.parse().map_err(|bad: Invalid| bad.within(&field)));
-    let not_after =
-        fields.take(tcc_wire::timestamp_from_proto("not_after", query.not_after.as_ref()).map_err(|bad| bad.within(&field)));
-    let row_status = fields.take(row_status);
-    Some(OutcomeQuery { key: BranchKey { gid: gid?, branch: branch? }, row_status: row_status?, not_after: not_after? })
-}
-
-fn answer_of(query: OutcomeQuery, outcome: Outcome) -> proto::OutcomeAnswer {
-    use proto::outcome_answer::Outcome as Answer;
-    let outcome = match outcome {
-        Outcome::Confirmed => Answer::Confirmed(proto::OutcomeConfirmed {}),
-        Outcome::Cancelled => Answer::Cancelled(proto::OutcomeCancelled {}),
-        Outcome::AskAgain { at } => Answer::AskAgain(proto::OutcomeAskAgain { at: Some(timestamp_to_proto(at)) }),
-        Outcome::Finished => Answer::Finished(proto::OutcomeFinished {}),
-        Outcome::Forgotten => Answer::Forgotten(proto::OutcomeForgotten {}),
-        Outcome::NotMine => Answer::NotMine(proto::OutcomeNotMine {}),
-    };
-    proto::OutcomeAnswer { gid: query.key.gid.to_string(), branch_id: query.key.branch.into(), outcome: Some(outcome) }
 }

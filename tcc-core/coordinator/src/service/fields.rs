@@ -3,7 +3,7 @@
 use prost_types::Timestamp as ProtoTimestamp;
 use tcc_log::NewBranch;
 use tcc_proto::tcc::v1 as proto;
-use tcc_types::{BranchId, Gid, IdempotencyKey, Invalid, ParticipantName, Timestamp};
+use tcc_types::{BranchId, Gid, IdempotencyKey, Invalid, OutcomeQuery, ParticipantName, Timestamp};
 use tcc_wire::status;
 use tonic::Status;
 
@@ -75,6 +75,13 @@ impl Fields {
             self.0.push(Invalid::new("participant", problem).within(field));
         }
         Some(NewBranch { branch: branch?, participant: participant?, payload: payload? })
+    }
+
+    /// One of GetOutcome's queries, with every problem that it has.
+    pub(super) fn query(&mut self, index: usize, query: proto::OutcomeQuery) -> Option<OutcomeQuery> {
+        let field = format!("queries[{index}]");
+        let parsed = tcc_wire::outcome_query_from_proto(query);
+        parsed.map_err(|bad| self.0.extend(bad.into_iter().map(|bad| bad.within(&field)))).ok()
     }
 
     pub(super) fn try_order(&mut self, order: i32) -> Option<TryOrder> {

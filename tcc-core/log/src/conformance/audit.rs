@@ -43,15 +43,16 @@ async fn half_stuck(log: &dyn TxLog) -> Gid {
     begin_new(log, &new).await;
     log.decide(samples::cancel(log.now(), new.gid)).await.expect("cancel");
     let branches = vec![(samples::branch_id("b0"), samples::stuck(log.now()))];
-    log.park(Park { gid: new.gid, next_attempt_at: samples::future(log.now()), branches }).await.expect("park");
+    log.park(Park { gid: new.gid, owner: samples::OWNER, next_attempt_at: samples::future(log.now()), branches })
+        .await
+        .expect("park");
     new.gid
 }
 
 /// The branch is not stuck any more, and recovery goes on with the transaction.
 pub async fn marking_settled_is_recorded_and_makes_the_transaction_due(log: Arc<dyn TxLog>) {
     let gid = half_stuck(&*log).await;
-    let future = samples::future(log.now());
-    assert_eq!(log.claim(10, future).await.expect("claim"), []);
+    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim"), []);
     let entry = samples::audit(gid, "b0");
     assert_eq!(log.mark_settled(entry.clone()).await.expect("mark"), MarkedSettled::Marked);
     let branches = loaded(&*log, gid).await.branches;
@@ -60,7 +61,7 @@ pub async fn marking_settled_is_recorded_and_makes_the_transaction_due(log: Arc<
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
     let lines = log.list_audit(Some(gid), None, 10).await.expect("list");
     assert_eq!(lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), [entry]);
-    assert_eq!(log.claim(10, future).await.expect("claim").len(), 1);
+    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim").len(), 1);
 }
 
 /// Not one that was never stuck, and none twice; what was not done is not recorded.

@@ -7,7 +7,7 @@ use tcc_machine::{BranchProgress, CancelCause, Decides, TryOrder};
 use tcc_types::{BranchId, Gid, IdempotencyKey, TxStatus};
 
 use super::{begin_new, loaded, samples};
-use crate::{Begun, BranchRecord, Error, NewTransaction, TxLog, TxRecord};
+use crate::{Begun, BranchRecord, Error, NewTransaction, Owner, TxLog, TxRecord};
 
 async fn expect_exists(log: &dyn TxLog, transaction: NewTransaction, gid: Gid) -> TxRecord {
     match log.begin(transaction).await.expect("begin") {
@@ -48,6 +48,7 @@ pub async fn a_begun_transaction_reads_back_whole(log: Arc<dyn TxLog>) {
         created_at: created,
         decided_at: None,
         finished_at: None,
+        owner: new.owner,
         next_attempt_at: new.next_attempt_at,
         cause: None,
         branches: branches.collect(),
@@ -115,7 +116,7 @@ pub async fn a_cancelled_record_stops_a_later_begin(log: Arc<dyn TxLog>) {
     assert_eq!(record.status, TxStatus::Cancelled);
     assert_eq!(record.cause, Some(CancelCause::Requested { by: by.clone() }));
     assert_eq!((record.fingerprint, record.branch_count, record.branches.len()), (None, 0, 0));
-    assert_eq!((&record.initiator, &record.key), (&by, &None));
+    assert_eq!((&record.initiator, &record.key, record.owner), (&by, &None, Owner::NOBODY));
     assert!(record.decided_at.is_some() && record.finished_at.is_some());
     assert_eq!(loaded(&*log, new.gid).await, record);
     assert_eq!(expect_exists(&*log, new.clone(), new.gid).await, record);

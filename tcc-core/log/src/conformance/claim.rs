@@ -16,8 +16,7 @@ async fn begun(log: &dyn TxLog, next_attempt_at: Timestamp) -> Gid {
 }
 
 async fn claim(log: &dyn TxLog, limit: u32) -> Vec<Gid> {
-    let lease_until = samples::future(log.now());
-    log.claim(limit, lease_until).await.expect("claim").iter().map(|record| record.gid).collect()
+    log.claim(samples::OTHER, limit, samples::LEASE).await.expect("claim").iter().map(|record| record.gid).collect()
 }
 
 /// As they are stored, with the new lease.
@@ -25,11 +24,13 @@ pub async fn what_is_due_is_claimed_with_its_branches_earliest_first(log: Arc<dy
     let past = samples::past(log.now());
     let at = |ms: u64| past.plus(Duration::from_millis(ms));
     let (third, first, second) = (begun(&*log, at(3)).await, begun(&*log, at(1)).await, begun(&*log, at(2)).await);
-    let lease_until = samples::future(log.now());
-    let claimed: Vec<TxRecord> = log.claim(10, lease_until).await.expect("claim");
+    let before = log.now();
+    let claimed: Vec<TxRecord> = log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim");
+    let (from, until) = (before.plus(samples::LEASE), log.now().plus(samples::LEASE));
     assert_eq!(claimed.iter().map(|record| record.gid).collect::<Vec<_>>(), [first, second, third]);
     for record in claimed {
-        assert_eq!((record.next_attempt_at, record.branches.len()), (lease_until, 2));
+        assert!(from <= record.next_attempt_at && record.next_attempt_at <= until, "{record:?}");
+        assert_eq!((record.owner, record.branches.len()), (samples::OTHER, 2));
         assert_eq!(loaded(&*log, record.gid).await, record);
     }
 }
@@ -58,7 +59,7 @@ pub async fn a_claimed_transaction_is_leased(log: Arc<dyn TxLog>) {
 /// A driver that died is replaced.
 pub async fn a_lease_that_has_passed_is_claimed_again(log: Arc<dyn TxLog>) {
     let gid = begun(&*log, samples::past(log.now())).await;
-    assert_eq!(log.claim(10, samples::past(log.now())).await.expect("claim").len(), 1);
+    assert_eq!(log.claim(samples::OWNER, 10, Duration::ZERO).await.expect("claim").len(), 1);
     assert_eq!(claim(&*log, 10).await, [gid]);
 }
 
@@ -85,9 +86,9 @@ pub async fn a_decision_sets_the_next_attempt(log: Arc<dyn TxLog>) {
     let gid = begun(&*log, past).await;
     log.decide(samples::cancel(log.now(), gid)).await.expect("decide");
     assert_eq!(claim(&*log, 10).await, []);
-    log.park(Park { gid, next_attempt_at: past, branches: Vec::new() }).await.expect("park");
+    log.park(Park { gid, owner: samples::OWNER, next_attempt_at: past, branches: Vec::new() }).await.expect("park");
     assert_eq!(claim(&*log, 10).await, [gid]);
-    log.park(Park { gid, next_attempt_at: future, branches: Vec::new() }).await.expect("park");
+    log.park(Park { gid, owner: samples::OWNER, next_attempt_at: future, branches: Vec::new() }).await.expect("park");
     assert_eq!(claim(&*log, 10).await, []);
 }
 
@@ -122,7 +123,7 @@ pub async fn a_released_lease_leaves_the_stuck_to_its_next_attempt(log: Arc<dyn 
         log.decide(samples::confirm(log.now(), gid, 2)).await.expect("decide");
     }
     let branches = vec![(samples::branch_id("b0"), samples::stuck(log.now()))];
-    log.park(Park { gid: stuck, next_attempt_at: future, branches }).await.expect("park");
+    log.park(Park { gid: stuck, owner: samples::OWNER, next_attempt_at: future, branches }).await.expect("park");
     assert_eq!(log.release_leases().await.expect("release"), 2);
     assert_eq!(claim(&*log, 10).await, [fresh]);
 }

@@ -76,7 +76,9 @@ pub async fn every_cause_reads_back(log: Arc<dyn TxLog>) {
     for cause in causes {
         let gid = begun(&*log, 1).await;
         let choice = Choice::Cancel { cause: cause.clone() };
-        log.decide(Decide { gid, choice, next_attempt_at: samples::future(log.now()) }).await.expect("decide");
+        log.decide(Decide { gid, choice, owner: samples::OWNER, next_attempt_at: samples::future(log.now()) })
+            .await
+            .expect("decide");
         assert_eq!(loaded(&*log, gid).await.cause, Some(cause));
     }
 }

@@ -94,7 +94,9 @@ async fn stuck(log: &dyn TxLog, branches: &[(&str, Timestamp)]) -> Gid {
     begin_new(log, &new).await;
     log.decide(samples::cancel(log.now(), new.gid)).await.expect("cancel");
     let branches = branches.iter().map(|(branch, since)| (samples::branch_id(branch), samples::stuck(*since))).collect();
-    log.park(Park { gid: new.gid, next_attempt_at: samples::future(log.now()), branches }).await.expect("park");
+    log.park(Park { gid: new.gid, owner: samples::OWNER, next_attempt_at: samples::future(log.now()), branches })
+        .await
+        .expect("park");
     new.gid
 }
 
@@ -140,7 +142,7 @@ pub async fn what_is_not_stuck_any_more_is_not_listed(log: Arc<dyn TxLog>) {
     let ended = stuck(&*log, &[("b0", log.now())]).await;
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list").len(), 2);
     let branches = vec![(samples::branch_id("b0"), tcc_machine::BranchProgress::default())];
-    log.park(Park { gid: moving, next_attempt_at: log.now(), branches }).await.expect("park");
+    log.park(Park { gid: moving, owner: samples::OWNER, next_attempt_at: log.now(), branches }).await.expect("park");
     log.finish(ended).await.expect("finish");
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
     assert_eq!(loaded(&*log, ended).await.branches[0].progress.stuck, None);
@@ -187,5 +189,5 @@ pub async fn what_is_missing_is_not_found(log: Arc<dyn TxLog>) {
     assert_eq!(log.list(&ListFilter::default(), None, 10).await.expect("list"), []);
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
     assert_eq!(log.list_audit(None, None, 10).await.expect("list"), []);
-    assert_eq!(log.claim(10, log.now()).await.expect("claim"), []);
+    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim"), []);
 }

@@ -17,8 +17,10 @@ pub mod claim;
 pub mod decide;
 pub mod enlist;
 pub mod listing;
+pub mod owner;
 pub mod progress;
 pub mod races;
+pub mod retention;
 pub mod samples;
 
 /// A fresh, empty log.
@@ -108,6 +110,29 @@ macro_rules! conformance_tests {
                 released_leases_are_due_at_once_but_holds_wait_for_decide_by
                 a_released_lease_leaves_the_stuck_to_its_next_attempt
             }
+            owner {
+                each_owner_that_is_taken_is_greater_than_all_before
+                owners_taken_at_once_are_distinct
+                a_log_that_can_be_written_to_says_so
+                whoever_begins_is_the_owner
+                whoever_decides_is_the_owner
+                whoever_claims_is_the_owner
+                a_park_by_another_owner_changes_nothing
+                a_lease_is_renewed_only_of_what_is_unfinished_and_the_owners
+                a_renewed_transaction_is_not_claimed
+                what_was_claimed_cannot_be_renewed_by_its_last_owner
+                leases_are_renewed_up_to_a_limit
+            }
+            retention {
+                what_has_ended_is_deleted_with_its_branches
+                what_is_unfinished_is_never_deleted
+                what_ended_lately_is_kept
+                what_was_minted_later_is_not_looked_at
+                a_deletion_is_bounded_and_goes_on_where_it_stopped
+                a_deleted_transactions_key_is_free
+                the_audit_record_outlives_its_transaction
+                many_are_deleted_at_once
+            }
             listing {
                 a_transaction_is_found_by_initiator_and_key
                 transactions_are_listed_newest_first_in_pages
@@ -168,8 +193,10 @@ mod tests {
             include_str!("decide.rs"),
             include_str!("enlist.rs"),
             include_str!("listing.rs"),
+            include_str!("owner.rs"),
             include_str!("progress.rs"),
             include_str!("races.rs"),
+            include_str!("retention.rs"),
         ];
         let mut cases = 0;
         for line in files.iter().flat_map(|file| file.lines()) {

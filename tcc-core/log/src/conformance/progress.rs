@@ -18,7 +18,7 @@ async fn cancelling(log: &dyn TxLog) -> Gid {
 
 async fn park(log: &dyn TxLog, gid: Gid, branches: &[(&str, BranchProgress)]) {
     let branches = branches.iter().map(|(branch, progress)| (samples::branch_id(branch), progress.clone())).collect();
-    log.park(Park { gid, next_attempt_at: samples::future(log.now()), branches }).await.expect("park");
+    log.park(Park { gid, owner: samples::OWNER, next_attempt_at: samples::future(log.now()), branches }).await.expect("park");
 }
 
 fn settled(settled: Settled) -> BranchProgress {
@@ -71,9 +71,14 @@ pub async fn parked_progress_reads_back(log: Arc<dyn TxLog>) {
             Stuck { kind, since: samples::past(log.now()), detail: "Verbindung verweigert – 接続拒否".to_owned() };
         let progress = BranchProgress { settled: None, attempts, stuck: Some(stuck) };
         let next_attempt_at = samples::future(log.now());
-        log.park(Park { gid, next_attempt_at, branches: vec![(samples::branch_id("b1"), progress.clone())] })
-            .await
-            .expect("park");
+        log.park(Park {
+            gid,
+            owner: samples::OWNER,
+            next_attempt_at,
+            branches: vec![(samples::branch_id("b1"), progress.clone())],
+        })
+        .await
+        .expect("park");
         let stored = loaded(&*log, gid).await;
         assert_eq!(stored.next_attempt_at, next_attempt_at);
         assert_eq!(stored.branches[0].progress, BranchProgress::default());
@@ -99,7 +104,7 @@ pub async fn parking_leaves_the_ended_alone(log: Arc<dyn TxLog>) {
     log.finish(gid).await.expect("finish");
     let stored = loaded(&*log, gid).await;
     let branches = vec![(samples::branch_id("b0"), samples::stuck(log.now()))];
-    log.park(Park { gid, next_attempt_at: samples::past(log.now()), branches }).await.expect("park");
+    log.park(Park { gid, owner: samples::OWNER, next_attempt_at: samples::past(log.now()), branches }).await.expect("park");
     assert_eq!(loaded(&*log, gid).await, stored);
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
 }

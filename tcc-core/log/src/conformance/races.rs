@@ -176,7 +176,7 @@ pub async fn concurrent_claims_never_share(log: Arc<dyn TxLog>) {
     let mut callers = JoinSet::new();
     for _ in 0..16 {
         let log = Arc::clone(&log);
-        callers.spawn(async move { log.claim(7, samples::future(log.now())).await.expect("claim") });
+        callers.spawn(async move { log.claim(samples::OTHER, 7, samples::LEASE).await.expect("claim") });
     }
     let claimed: Vec<Gid> = callers.join_all().await.into_iter().flatten().map(|record| record.gid).collect();
     assert_eq!(claimed.len(), CALLERS);
@@ -202,7 +202,8 @@ pub async fn whole_lives_run_side_by_side(log: Arc<dyn TxLog>) {
             let decided = log.decide(decide).await.expect("decide");
             assert!(matches!(decided, Decided::Stands { .. }), "{decided:?}");
             let branches = vec![(samples::branch_id("late"), samples::stuck(log.now()))];
-            let park = crate::Park { gid: new.gid, next_attempt_at: samples::future(log.now()), branches };
+            let park =
+                crate::Park { gid: new.gid, owner: samples::OWNER, next_attempt_at: samples::future(log.now()), branches };
             log.park(park).await.expect("park");
             log.finish(new.gid).await.expect("finish");
             let stored = loaded(&*log, new.gid).await;

@@ -1,15 +1,26 @@
 //! Made-up transactions for the cases.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tcc_machine::{BranchProgress, CancelCause, Choice, Decides, Stuck, StuckKind, TryOrder};
 use tcc_types::{
     BranchId, BranchKey, FingerprintBuilder, Gid, IdempotencyKey, Initiator, ParticipantName, Payload, SystemEntropy, Timestamp,
 };
 
-use crate::{AuditAction, Decide, NewAudit, NewBranch, NewTransaction};
+use crate::{AuditAction, Decide, NewAudit, NewBranch, NewTransaction, Owner};
 
 /// An hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
+
+/// How long leases are in the cases.
+pub const LEASE: Duration = Duration::from_secs(3_600);
+
+/// Who drives the samples. A number that no log gives out during a test.
+pub const OWNER: Owner = Owner(1_000_001);
+
+/// Somebody else.
+pub const OTHER: Owner = Owner(1_000_002);
 
 /// An instant that has long passed.
 #[must_use]
@@ -92,6 +103,7 @@ pub fn transaction(now: Timestamp, branches: usize) -> NewTransaction {
         decides: Decides::AtVotes,
         try_until: future(now),
         decide_by: future(now),
+        owner: OWNER,
         next_attempt_at: future(now),
         branches: (0..branches).map(|index| branch(&format!("b{index}"))).collect(),
     }
@@ -112,13 +124,13 @@ pub fn keyed(now: Timestamp, text: &str) -> NewTransaction {
 /// A Confirm with that many votes, that nobody claims during a test.
 #[must_use]
 pub fn confirm(now: Timestamp, gid: Gid, votes: u32) -> Decide {
-    Decide { gid, choice: Choice::Confirm { votes }, next_attempt_at: future(now) }
+    Decide { gid, choice: Choice::Confirm { votes }, owner: OWNER, next_attempt_at: future(now) }
 }
 
 /// A Cancel, that nobody claims during a test.
 #[must_use]
 pub fn cancel(now: Timestamp, gid: Gid) -> Decide {
-    Decide { gid, choice: Choice::Cancel { cause: CancelCause::TimedOut }, next_attempt_at: future(now) }
+    Decide { gid, choice: Choice::Cancel { cause: CancelCause::TimedOut }, owner: OWNER, next_attempt_at: future(now) }
 }
 
 /// A branch that is stuck since then.

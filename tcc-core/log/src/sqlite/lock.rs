@@ -1,7 +1,6 @@
 //! Exclusive use of a database's file: an advisory lock on a file beside it, which the system releases when the process ends.
 
 use std::{
-    fmt,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
 };
@@ -13,7 +12,6 @@ use crate::Error;
 pub(super) struct FileLock {
     /// Never read or written: it is the lock.
     _file: File,
-    path: PathBuf,
 }
 
 impl FileLock {
@@ -26,16 +24,10 @@ impl FileLock {
         let problem = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(problem)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file, path }),
+            Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path: database.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(problem(error)),
         }
-    }
-}
-
-impl fmt::Display for FileLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.display().fmt(f)
     }
 }
 

@@ -1,32 +1,27 @@
 //! Opening: the lock, the schema, whose log it is, then the connections.
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool, query, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tcc_types::Clock;
 
 use super::{
-    fault::nothing_done,
+    Sqlite,
     lock::{FileLock, canonical},
-    options::SqliteLogOptions,
+    meaning_of,
+    read::Readers,
 };
-use crate::Error;
-
-/// An open database.
-pub(super) struct Opened {
-    pub(super) lock: FileLock,
-    pub(super) connection: SqliteConnection,
-    pub(super) connect: SqliteConnectOptions,
-    pub(super) reads: SqlitePool,
-}
+use crate::{Error, LogOptions, fault::Fault, log::Opened};
 
 /// Prepared texts that a connection keeps: each kind of statement in each power of two up to its most rows.
 const STATEMENTS_MAX: usize = 256;
 
-pub(super) async fn open(options: &SqliteLogOptions) -> Result<Opened, Error> {
-    let path = canonical(&options.checked_path()?)?;
+/// Opens the file, making it and its folder if they are missing.
+pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock>) -> Result<Opened<Sqlite>, Error> {
+    let path = canonical(path)?;
     let lock = FileLock::take(&path)?;
     let connect = SqliteConnectOptions::new()
         .filename(&path)
@@ -36,30 +31,36 @@ pub(super) async fn open(options: &SqliteLogOptions) -> Result<Opened, Error> {
         .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
         .statement_cache_capacity(STATEMENTS_MAX)
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
-    let mut connection = connect.connect().await.map_err(|error| nothing_done(&error))?;
+    let mut connection = connect.connect().await.map_err(plain)?;
     // Not `run`: of its future the compiler cannot tell that it may move between threads, and nobody could spawn what opens a log.
     let migrated = tcc_migrations::log::sqlite().run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| Error::Unusable(format!("{}: the migrations failed: {error}", path.display())))?;
     identify(&mut connection, options).await?;
     // A file that has gone away meanwhile must not come back as an empty one.
     let connect = connect.create_if_missing(false);
-    // A reader that wrote would escape the writer's batches.
-    let reads = SqlitePoolOptions::new()
-        .max_connections(options.read_connections_max)
-        .connect_lazy_with(connect.clone().pragma("query_only", "1"));
+    let reads = readers(&connect, options.read_connections_max);
     tracing::info!(path = %path.display(), name = %options.name, "the transaction log is open");
-    Ok(Opened { lock, connection, connect, reads })
+    let backend = Sqlite { connect, clock: Arc::clone(&clock), _lock: lock };
+    Ok(Opened { backend, connection, reads: Arc::new(Readers(reads)), clock, shared: false })
+}
+
+fn readers(connect: &SqliteConnectOptions, connections_max: u32) -> SqlitePool {
+    // A reader that wrote would escape the writer's batches.
+    SqlitePoolOptions::new().max_connections(connections_max).connect_lazy_with(connect.clone().pragma("query_only", "1"))
+}
+
+fn plain(error: sqlx::Error) -> Error {
+    Fault::Sql(error).into_error(meaning_of)
 }
 
 /// Writes or checks whose log this is: participants would not find their transactions under another name.
-async fn identify(connection: &mut SqliteConnection, options: &SqliteLogOptions) -> Result<(), Error> {
+async fn identify(connection: &mut SqliteConnection, options: &LogOptions) -> Result<(), Error> {
     query("INSERT INTO tcc_log_identity (only_row, name) VALUES (1, ?) ON CONFLICT DO NOTHING")
         .bind(options.name.as_str())
         .execute(&mut *connection)
         .await
-        .map_err(|error| nothing_done(&error))?;
-    let stored: String =
-        query_scalar("SELECT name FROM tcc_log_identity").fetch_one(connection).await.map_err(|error| nothing_done(&error))?;
+        .map_err(plain)?;
+    let stored: String = query_scalar("SELECT name FROM tcc_log_identity").fetch_one(connection).await.map_err(plain)?;
     if stored == options.name.as_str() {
         Ok(())
     } else {
@@ -70,6 +71,8 @@ async fn identify(connection: &mut SqliteConnection, options: &SqliteLogOptions)
 
 #[cfg(test)]
 mod tests {
+    use tcc_types::SystemClock;
+
     use super::*;
 
     async fn pragma(connection: &mut SqliteConnection, text: &'static str) -> String {
@@ -80,15 +83,15 @@ mod tests {
     #[tokio::test]
     async fn every_connection_of_the_writer_syncs_each_commit_and_readers_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
-        let database_url = format!("sqlite:{}", folder.path().join("log.db").display());
-        let mut opened = open(&SqliteLogOptions { database_url, ..SqliteLogOptions::default() }).await.unwrap();
-        let mut again = opened.connect.connect().await.unwrap();
-        for connection in [&mut opened.connection, &mut again] {
+        let path = folder.path().join("log.db");
+        let Opened { backend, mut connection, .. } = open(&LogOptions::default(), &path, Arc::new(SystemClock)).await.unwrap();
+        let mut again = backend.connect.connect().await.unwrap();
+        for connection in [&mut connection, &mut again] {
             assert_eq!(pragma(connection, "PRAGMA journal_mode").await, "wal");
             assert_eq!(pragma(connection, "PRAGMA synchronous").await, "2", "2 is FULL");
             assert_eq!(pragma(connection, "PRAGMA wal_autocheckpoint").await, "4000");
         }
-        let mut reader = opened.reads.acquire().await.unwrap();
+        let mut reader = readers(&backend.connect, 1).acquire().await.unwrap();
         let refused = query("DELETE FROM tcc_log_branches").execute(&mut *reader).await.unwrap_err();
         assert!(refused.to_string().contains("readonly"), "{refused}");
     }

@@ -7,10 +7,9 @@ use sqlx::{
     sqlite::{Sqlite, SqliteArguments, SqliteRow},
 };
 
-use super::fault::nothing_done;
-use crate::Error;
+use crate::fault::Fault;
 
-/// Most rows of one statement. The widest row has 15 values, so this stays far below SQLite's 32,766 bound values.
+/// Most rows of one statement. The widest row has 16 values, so this stays far below SQLite's 32,766 bound values.
 const ROWS_MAX: usize = 256;
 
 /// Values to be bound, in order. Remembers the first that could not be encoded.
@@ -48,7 +47,7 @@ impl ManyRows {
         before: &[i64],
         items: &[T],
         bind: impl Fn(&mut Values, &T),
-    ) -> Result<Vec<SqliteRow>, Error> {
+    ) -> Result<Vec<SqliteRow>, Fault> {
         let mut rows = Vec::with_capacity(items.len());
         for part in items.chunks(ROWS_MAX) {
             let length = part.len().next_power_of_two();
@@ -63,10 +62,10 @@ impl ManyRows {
                 values.put(None::<i64>);
             }
             if let Some(problem) = values.problem {
-                return Err(nothing_done(&sqlx::Error::Encode(problem)));
+                return Err(sqlx::Error::Encode(problem).into());
             }
             let query = sqlx::query_with(AssertSqlSafe(self.text(length)), values.arguments);
-            rows.extend(query.fetch_all(&mut *connection).await.map_err(|error| nothing_done(&error))?);
+            rows.extend(query.fetch_all(&mut *connection).await?);
         }
         Ok(rows)
     }

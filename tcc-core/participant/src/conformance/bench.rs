@@ -119,6 +119,14 @@ pub trait BenchDatabase: Database {
     /// Reads stock and rows in one statement.
     fn books(store: &Store<Self>) -> impl Future<Output = Result<Books, sqlx::Error>> + Send;
 
+    /// Makes a branch's row as old as a case needs it, whatever its status.
+    fn set_times(
+        store: &Store<Self>,
+        key: &BranchKey,
+        not_after: Timestamp,
+        changed_at: Timestamp,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
     /// Counts a branch's lines in the ledger.
     fn effects(store: &Store<Self>, key: &BranchKey) -> impl Future<Output = Result<Effects, sqlx::Error>> + Send;
 }

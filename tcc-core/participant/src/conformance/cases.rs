@@ -186,6 +186,21 @@ pub async fn late_try_of_a_tried_row_is_yes_again<D: BenchDatabase>(f: Fixture<D
     f.assert_branch(&call, TRIED, Effects::RESERVED).await;
 }
 
+/// Deliveries in the wrong order: suspension, and a Confirm that has nothing to spend.
+pub async fn a_cancel_then_a_late_try_then_a_confirm_touch_no_others_reservation<D: BenchDatabase>(f: Fixture<D>) {
+    let other = f.branch_in(State::Tried).await;
+    let (call, handled) = (f.new_call(), f.bench.handled());
+    assert_eq!(f.cancel(&call).await, SettleAnswer::Done);
+    assert_eq!(f.try_branch(&call).await, TryAnswer::Refused(Refusal::suspended()));
+    assert_eq!(f.confirm(&call).await, violation(ViolationKind::OtherOutcome, CANCELLED));
+    assert_eq!(f.bench.handled(), handled, "a handler ran");
+    f.assert_branch(&call, CANCELLED, Effects::NONE).await;
+    f.assert_branch(&other, TRIED, Effects::RESERVED).await;
+    assert_eq!(f.books().await.frozen, Fixture::<D>::PIECES);
+    assert_eq!(f.confirm(&other).await, SettleAnswer::Done);
+    f.assert_branch(&other, CONFIRMED, Effects::SPENT).await;
+}
+
 /// Try with other bytes, another type or another coordinator.
 pub async fn another_request_under_a_known_branch_is_a_violation_in_every_state<D: BenchDatabase>(f: Fixture<D>) {
     for state in State::ALL {

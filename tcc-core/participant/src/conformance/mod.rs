@@ -1,12 +1,19 @@
 //! What every database must do, as cases: the contract's table cell by cell with its business effects, failures of handlers,
-//! and races. A backend runs them all with [`conformance_tests!`](crate::conformance_tests).
+//! races, and the upkeep of rows that nobody settles or needs. A backend runs them all with [`conformance_tests!`](crate::conformance_tests).
 
+mod answers;
 mod bench;
 pub mod cases;
+pub mod deletions;
 pub mod failures;
+mod mysql;
+mod postgres;
 pub mod races;
+pub mod rows;
 mod sqlite;
+pub mod sweeps;
 
+pub use answers::{Answers, Fixed, Script};
 pub use bench::{Bench, BenchDatabase, Books, Effects, Fault, Fixture, Kept, State, Want};
 
 /// Makes a tokio test of every case. Its argument is the path of an `async fn() -> (Store<Db>, Guard)` that opens a new, empty
@@ -37,6 +44,7 @@ macro_rules! conformance_tests {
             cancel_after_an_empty_rollback_is_done,
             late_try_is_refused_without_a_row_and_may_still_be_cancelled,
             late_try_of_a_tried_row_is_yes_again,
+            a_cancel_then_a_late_try_then_a_confirm_touch_no_others_reservation,
             another_request_under_a_known_branch_is_a_violation_in_every_state,
             branches_of_one_transaction_and_transactions_of_one_branch_id_are_apart,
             wrong_type_undecodable_and_oversized_payloads_are_refused_for_good,
@@ -63,7 +71,39 @@ macro_rules! conformance_tests {
             races:
             racing_tries_and_confirms_spend_once,
             racing_tries_and_cancels_release_once,
-            racing_all_three_never_confirms_and_cancels;
+            racing_all_three_never_confirms_and_cancels,
+            concurrent_repeated_cancels_of_a_tried_branch_release_once,
+            concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback;
+        }
+        $crate::conformance_tests! { @each $open;
+            rows:
+            the_clock_is_utc,
+            overdue_reservations_come_in_the_order_in_which_they_ask,
+            only_a_tried_row_is_postponed_and_it_remembers_when_it_was_forgotten,
+            forgotten_reservations_are_listed_in_pages,
+            a_walk_meets_every_older_row_once_in_the_order_of_keys,
+            a_deletion_spares_what_is_tried_and_what_is_not_as_it_was_read;
+        }
+        $crate::conformance_tests! { @each $open;
+            sweeps:
+            a_decision_is_carried_out_on_a_reservation_in_doubt,
+            what_is_settled_or_may_still_be_decided_is_not_asked_about,
+            a_coordinator_that_still_decides_says_when_to_ask_again,
+            a_forgotten_reservation_is_listed_until_it_is_settled,
+            strange_answers_keep_the_reservation_and_are_asked_again,
+            many_rows_in_doubt_are_asked_about_in_batches,
+            without_an_answer_rows_stay_as_they_are,
+            a_silent_coordinator_keeps_no_others_rows_waiting,
+            a_row_that_cannot_be_settled_does_not_come_back_at_once,
+            a_full_engine_leaves_rows_for_the_next_sweep,
+            sweeps_race_with_the_coordinators_own_calls_and_each_effect_happens_once;
+        }
+        $crate::conformance_tests! { @each $open;
+            deletions:
+            no_deletion_lets_a_late_try_in_or_makes_a_repeated_confirm_a_violation,
+            a_cancel_after_a_deletion_is_done_and_releases_nothing_more,
+            a_confirmed_row_is_kept_until_its_coordinator_says_that_it_is_over,
+            a_walk_looks_at_everything_old_in_bounded_steps;
         }
     };
     (@each $open:path; $module:ident: $($case:ident),+ $(,)?;) => {

@@ -7,7 +7,7 @@ use tcc_types::{BranchRowStatus, Refusal, SettleAnswer, TryAnswer, TryCall, Viol
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{BenchDatabase, Effects, Fixture};
+use super::{BenchDatabase, Effects, Fixture, State};
 
 /// Branches of each case.
 pub const BRANCHES: usize = 700;
@@ -89,7 +89,52 @@ async fn race<D: BenchDatabase>(f: &Fixture<D>, mix: [Delivery; 6], check: impl 
     over.cancel();
     let looks = watcher.join_next().await.expect("there is one").expect("the books balanced at every look");
     assert!(looks > 0, "nobody looked at the books");
+    told(f, calls.len(), mix.len());
     calls
+}
+
+/// Says what the client saw of the database's conflicts: what it reran inside counts as a retry, what it could not hide would be
+/// an unknown, and no case goes on after one.
+fn told<D: BenchDatabase>(f: &Fixture<D>, branches: usize, tasks: usize) {
+    println!("race: {branches} branches, {tasks} tasks each, retries {}, unknown 0", f.engine.retries());
+}
+
+/// Delivers the branches' Cancels, each from several tasks at once.
+async fn cancel_at_once<D: BenchDatabase>(f: &Fixture<D>, calls: &[TryCall]) {
+    const TASKS: usize = 4;
+    for calls in calls.chunks(BRANCHES_AT_ONCE) {
+        let mut tasks = JoinSet::new();
+        for call in calls.iter().flat_map(|call| std::iter::repeat_n(call, TASKS)) {
+            let (f, call) = (f.clone(), call.clone());
+            tasks.spawn(async move { f.cancel(&call).await });
+        }
+        assert!(tasks.join_all().await.iter().all(|answer| *answer == SettleAnswer::Done));
+    }
+    told(f, calls.len(), TASKS);
+}
+
+/// A Cancel that was delivered several times, and all at once.
+pub async fn concurrent_repeated_cancels_of_a_tried_branch_release_once<D: BenchDatabase>(f: Fixture<D>) {
+    let mut calls = Vec::new();
+    for _ in 0..BRANCHES / 7 {
+        calls.push(f.branch_in(State::Tried).await);
+    }
+    cancel_at_once(&f, &calls).await;
+    for call in &calls {
+        f.assert_branch(call, Some(BranchRowStatus::Cancelled), Effects::RELEASED).await;
+    }
+    let books = f.books().await;
+    assert_eq!((books.available, books.frozen), (Fixture::<D>::INITIAL, 0));
+}
+
+/// The same before any Try.
+pub async fn concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback<D: BenchDatabase>(f: Fixture<D>) {
+    let calls: Vec<_> = std::iter::repeat_with(|| f.new_call()).take(BRANCHES / 7).collect();
+    cancel_at_once(&f, &calls).await;
+    for call in &calls {
+        assert_eq!(f.try_branch(call).await, TryAnswer::Refused(Refusal::suspended()));
+        f.assert_branch(call, Some(BranchRowStatus::Cancelled), Effects::NONE).await;
+    }
 }
 
 /// What the row says must be what the ledger says. Returns the status.

@@ -1,7 +1,7 @@
 //! The test participant's tables on SQLite.
 
 use sqlx::{Sqlite, SqliteConnection};
-use tcc_types::{BranchKey, Op};
+use tcc_types::{BranchKey, Op, Timestamp};
 
 use super::{BenchDatabase, Books, Effects};
 use crate::Store;
@@ -52,6 +52,23 @@ impl BenchDatabase for Sqlite {
              JOIN bench_ledger USING (gid, branch_id) WHERE status = 1 AND op = 'Try') FROM bench_stock";
         let (initial, available, frozen, sold, tried) = sqlx::query_as(SQL).fetch_one(store.read_pool()).await?;
         Ok(Books { initial, available, frozen, sold, tried })
+    }
+
+    async fn set_times(
+        store: &Store<Self>,
+        key: &BranchKey,
+        not_after: Timestamp,
+        changed_at: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = store.begin().await?;
+        sqlx::query("UPDATE tcc_branches SET not_after = ?3, changed_at = ?4 WHERE gid = ?1 AND branch_id = ?2")
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .bind(not_after.as_micros())
+            .bind(changed_at.as_micros())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
     }
 
     async fn effects(store: &Store<Self>, key: &BranchKey) -> Result<Effects, sqlx::Error> {

@@ -1,24 +1,24 @@
 //! Begun and the cancelled record: one insert for both, since the loser obeys the winner.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sqlx::SqliteConnection;
-use tcc_machine::{CancelCause, Decides, TryOrder};
-use tcc_types::{Gid, IdempotencyKey, Initiator, Timestamp, TxStatus};
+use tcc_types::{Gid, Timestamp};
 
 use crate::{
-    Begun, Error, NewBranch, NewTransaction, TxRecord,
-    codes::Code,
-    sqlite::{
-        rows::{self, head_columns},
-        values::{ManyRows, Values},
-        write::{BeginCancelled, Beginning},
+    NewBranch,
+    fault::Fault,
+    rows::{self, Columns, head_columns},
+    sqlite::{load::load, values::ManyRows},
+    writer::{
+        answers::{Standing, answer_begins, branches_of, losers},
+        write::Beginning,
     },
 };
 
 pub(super) const INSERT: ManyRows = ManyRows {
     head: concat!("INSERT INTO tcc_log_transactions (", head_columns!(), ") SELECT * FROM (VALUES "),
-    width: 15,
+    width: 16,
     tail: ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING gid",
 };
 
@@ -39,51 +39,45 @@ pub(super) async fn apply(
     connection: &mut SqliteConnection,
     beginnings: &mut [Beginning],
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<(), Fault> {
     if beginnings.is_empty() {
         return Ok(());
     }
     let inserted = insert(connection, beginnings, now).await?;
-    let mut standing = if inserted.len() < beginnings.len() {
+    let standing = if inserted.len() < beginnings.len() {
         find_standing(connection, beginnings, &inserted).await?
     } else {
         Standing::default()
     };
-    for beginning in beginnings {
-        let won = inserted.contains(&beginning.gid());
-        match beginning {
-            Beginning::New(ask) if won => ask.answer(Begun::Inserted { created_at: now }),
-            Beginning::New(ask) => {
-                let record =
-                    standing.of(ask.question.gid, ask.question.key.as_ref().map(|key| (&ask.question.initiator, key)))?;
-                ask.answer(Begun::Exists(Box::new(record)));
-            }
-            Beginning::Cancelled(ask) if won => ask.answer(cancelled_record(&ask.question, now)),
-            Beginning::Cancelled(ask) => ask.answer(standing.of(ask.question.gid, None)?),
-        }
-    }
-    Ok(())
+    answer_begins(beginnings, &inserted, &standing, now)
 }
 
 /// Inserts what is not there yet, in queue order; returns the gids of what was inserted.
-async fn insert(connection: &mut SqliteConnection, beginnings: &[Beginning], now: Timestamp) -> Result<HashSet<Gid>, Error> {
+async fn insert(connection: &mut SqliteConnection, beginnings: &[Beginning], now: Timestamp) -> Result<HashSet<Gid>, Fault> {
+    let heads = beginnings.iter().map(|beginning| beginning.head(now)).collect::<Result<Vec<_>, _>>()?;
     let rows = INSERT
-        .fetch(connection, &[], beginnings, |values, beginning| match beginning {
-            Beginning::New(ask) => put_new(values, &ask.question, now),
-            Beginning::Cancelled(ask) => put_cancelled(values, &ask.question, now),
+        .fetch(connection, &[], &heads, |values, head| {
+            values
+                .put(head.gid)
+                .put(head.status)
+                .put(head.initiator)
+                .put(head.key)
+                .put(head.fingerprint)
+                .put(head.try_order)
+                .put(head.decides)
+                .put(head.branch_count)
+                .put(head.try_until)
+                .put(head.decide_by)
+                .put(head.created_at)
+                .put(head.decided_at)
+                .put(head.decided_at)
+                .put(head.next_attempt_at)
+                .put(head.cause.as_deref())
+                .put(head.owner);
         })
         .await?;
-    let inserted = rows.iter().map(|row| rows::gid(row, 0)).collect::<Result<HashSet<_>, _>>()?;
-    let mut branches: Vec<(Gid, i64, &NewBranch)> = Vec::with_capacity(2 * inserted.len());
-    for beginning in beginnings.iter().filter(|beginning| inserted.contains(&beginning.gid())) {
-        match beginning {
-            Beginning::New(ask) => {
-                branches.extend((0..).zip(&ask.question.branches).map(|(seq, branch)| (ask.question.gid, seq, branch)))
-            }
-            Beginning::Cancelled(_) => {}
-        }
-    }
-    insert_branches(connection, &branches).await?;
+    let inserted: HashSet<Gid> = rows::gids(&rows)?;
+    insert_branches(connection, &branches_of(beginnings, &inserted)).await?;
     Ok(inserted)
 }
 
@@ -91,7 +85,7 @@ async fn insert(connection: &mut SqliteConnection, beginnings: &[Beginning], now
 pub(super) async fn insert_branches(
     connection: &mut SqliteConnection,
     branches: &[(Gid, i64, &NewBranch)],
-) -> Result<(), Error> {
+) -> Result<(), Fault> {
     INSERT_BRANCHES
         .fetch(connection, &[], branches, |values, (gid, seq, new)| {
             values
@@ -106,100 +100,14 @@ pub(super) async fn insert_branches(
         .map(drop)
 }
 
-fn put_new(values: &mut Values, new: &NewTransaction, now: Timestamp) {
-    values
-        .put(&new.gid.as_bytes()[..])
-        .put(TxStatus::Trying.code())
-        .put(new.initiator.as_str())
-        .put(new.key.as_ref().map(IdempotencyKey::as_str))
-        .put(new.fingerprint.as_slice())
-        .put(new.try_order.code())
-        .put(new.decides.code())
-        .put(i64::try_from(new.branches.len()).unwrap_or(i64::MAX))
-        .put(new.try_until.as_micros())
-        .put(new.decide_by.as_micros())
-        .put(now.as_micros())
-        .put(None::<i64>)
-        .put(None::<i64>)
-        .put(new.next_attempt_at.as_micros())
-        .put(None::<&str>);
-}
-
-fn put_cancelled(values: &mut Values, question: &BeginCancelled, now: Timestamp) {
-    let record = cancelled_record(question, now);
-    // The cause of a request is a name, which always has a JSON form; without one, the table's check refuses the row.
-    let cause = record.cause.as_ref().and_then(|cause| rows::cause_text(cause).ok());
-    values
-        .put(&record.gid.as_bytes()[..])
-        .put(record.status.code())
-        .put(record.initiator.as_str())
-        .put(None::<&str>)
-        .put(None::<&[u8]>)
-        .put(record.try_order.code())
-        .put(record.decides.code())
-        .put(0_i64)
-        .put(record.try_until.as_micros())
-        .put(record.decide_by.as_micros())
-        .put(record.created_at.as_micros())
-        .put(now.as_micros())
-        .put(now.as_micros())
-        .put(record.next_attempt_at.as_micros())
-        .put(cause);
-}
-
-/// What stands in place of a gid that was never begun.
-fn cancelled_record(question: &BeginCancelled, now: Timestamp) -> TxRecord {
-    TxRecord {
-        gid: question.gid,
-        status: TxStatus::Cancelled,
-        initiator: question.by.clone(),
-        key: None,
-        fingerprint: None,
-        try_order: TryOrder::Parallel,
-        decides: Decides::AtVotes,
-        branch_count: 0,
-        try_until: now,
-        decide_by: now,
-        created_at: now,
-        decided_at: Some(now),
-        finished_at: Some(now),
-        next_attempt_at: now,
-        cause: Some(CancelCause::Requested { by: question.by.clone() }),
-        branches: Vec::new(),
-    }
-}
-
-/// What the losers lost to.
-#[derive(Default)]
-struct Standing {
-    by_gid: HashMap<Gid, TxRecord>,
-    by_key: HashMap<(String, String), Gid>,
-}
-
-impl Standing {
-    /// The transaction that has the gid, or else the key.
-    fn of(&mut self, gid: Gid, key: Option<(&Initiator, &IdempotencyKey)>) -> Result<TxRecord, Error> {
-        let by_key = || {
-            let (initiator, key) = key?;
-            let gid = self.by_key.get(&(initiator.as_str().to_owned(), key.as_str().to_owned()))?;
-            self.by_gid.get(gid)
-        };
-        let found = self.by_gid.get(&gid).or_else(by_key).cloned();
-        found.ok_or_else(|| Error::Unusable("the log refused a transaction that it does not have".to_owned()))
-    }
-}
-
 async fn find_standing(
     connection: &mut SqliteConnection,
     beginnings: &[Beginning],
     inserted: &HashSet<Gid>,
-) -> Result<Standing, Error> {
-    let losers = || beginnings.iter().filter(|beginning| !inserted.contains(&beginning.gid()));
-    let gids: Vec<Gid> = losers().map(Beginning::gid).collect();
-    let by_gid = rows::load(connection, &gids).await?;
-    let mut standing = Standing { by_gid, by_key: HashMap::new() };
-    let keys: Vec<(&Initiator, &IdempotencyKey)> =
-        losers().filter(|loser| !standing.by_gid.contains_key(&loser.gid())).filter_map(Beginning::key).collect();
+) -> Result<Standing, Fault> {
+    let by_gid = load(connection, &losers(beginnings, inserted)).await?;
+    let mut standing = Standing { by_gid, ..Standing::default() };
+    let keys = standing.missing_keys(beginnings, inserted);
     let rows = GIDS_BY_KEY
         .fetch(connection, &[], &keys, |values, (initiator, key)| {
             values.put(initiator.as_str()).put(key.as_str());
@@ -208,11 +116,10 @@ async fn find_standing(
     let mut gids = Vec::with_capacity(rows.len());
     for row in &rows {
         let gid = rows::gid(row, 0)?;
-        if standing.by_key.insert((rows::get(row, 1)?, rows::get(row, 2)?), gid).is_none() {
+        if standing.by_key.insert((row.text(1)?.to_owned(), row.text(2)?.to_owned()), gid).is_none() {
             gids.push(gid);
         }
     }
-    let by_key = rows::load(connection, &gids).await?;
-    standing.by_gid.extend(by_key);
+    standing.by_gid.extend(load(connection, &gids).await?);
     Ok(standing)
 }

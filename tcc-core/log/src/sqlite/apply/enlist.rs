@@ -1,17 +1,15 @@
 //! Enlisting: the branch and the raised count in one commit.
 
-use std::collections::HashMap;
-
 use sqlx::SqliteConnection;
-use tcc_machine::Decides;
-use tcc_types::{Gid, TxStatus};
 
 use super::begin::insert_branches;
 use crate::{
-    Enlisted, Error, NewBranch, TxRecord,
-    sqlite::{
-        rows,
-        values::ManyRows,
+    Enlisted,
+    fault::Fault,
+    rows,
+    sqlite::{load::load, values::ManyRows},
+    writer::{
+        answers::{answer_enlists, raised_branches, unchanged},
         write::{Ask, Enlist},
     },
 };
@@ -26,7 +24,7 @@ pub(super) const RAISE: ManyRows = ManyRows {
            RETURNING gid, branch_count",
 };
 
-pub(super) async fn apply(connection: &mut SqliteConnection, asks: &mut [Ask<Enlist, Enlisted>]) -> Result<(), Error> {
+pub(super) async fn apply(connection: &mut SqliteConnection, asks: &mut [Ask<Enlist, Enlisted>]) -> Result<(), Fault> {
     if asks.is_empty() {
         return Ok(());
     }
@@ -36,46 +34,8 @@ pub(super) async fn apply(connection: &mut SqliteConnection, asks: &mut [Ask<Enl
             values.put(&gid.as_bytes()[..]).put(branch.branch.as_str()).put(i64::from(*branches_max));
         })
         .await?;
-    let mut raised = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        raised.insert(rows::gid(row, 0)?, rows::count(row, 1)?);
-    }
-    let mut branches: Vec<(Gid, i64, &NewBranch)> = Vec::with_capacity(raised.len());
-    for ask in asks.iter() {
-        if let Some(count) = raised.get(&ask.question.gid) {
-            branches.push((ask.question.gid, i64::from(*count) - 1, &ask.question.branch));
-        }
-    }
-    insert_branches(connection, &branches).await?;
-    let losers: Vec<Gid> = asks.iter().map(|ask| ask.question.gid).filter(|gid| !raised.contains_key(gid)).collect();
-    let mut standing = rows::load(connection, &losers).await?;
-    for ask in asks {
-        let gid = ask.question.gid;
-        let answer = match raised.get(&gid) {
-            Some(branch_count) => Enlisted::Inserted { branch_count: *branch_count },
-            None => why_not(&ask.question, standing.remove(&gid))?,
-        };
-        ask.answer(answer);
-    }
-    Ok(())
-}
-
-/// Why nothing was enlisted. A branch that is there is told first: a repeated call must learn that it succeeded, even if the
-/// transaction has been decided since.
-fn why_not(question: &Enlist, standing: Option<TxRecord>) -> Result<Enlisted, Error> {
-    let Some(mut record) = standing else { return Ok(Enlisted::Missing) };
-    if let Some(index) = record.branches.iter().position(|branch| branch.branch == question.branch.branch) {
-        return Ok(Enlisted::Exists(Box::new(record.branches.swap_remove(index))));
-    }
-    let open = match record.decides {
-        Decides::OnRequestOpen => record.status == TxStatus::Trying,
-        Decides::AtVotes | Decides::OnRequest => false,
-    };
-    if !open {
-        Ok(Enlisted::Closed(record.status))
-    } else if record.branch_count >= question.branches_max {
-        Ok(Enlisted::Full)
-    } else {
-        Err(Error::Unusable("the log refused a branch without a reason".to_owned()))
-    }
+    let raised = rows::gid_counts(&rows)?;
+    insert_branches(connection, &raised_branches(asks, &raised)).await?;
+    let mut standing = load(connection, &unchanged(asks.iter().map(|ask| ask.question.gid), &raised)).await?;
+    answer_enlists(asks, &raised, &mut standing)
 }

@@ -1,6 +1,6 @@
 //! Grouping must not show: a batch gives the answers and leaves the rows that its writes give and leave one by one.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
 use sqlx::SqliteConnection;
@@ -12,12 +12,13 @@ use super::{
     tests::{NOW, database},
 };
 use crate::{
-    Begun, Decide, Enlisted, NewTransaction, Park,
+    Begun, Decide, Enlisted, NewTransaction, Owner, Park,
     conformance::samples,
-    sqlite::{
+    rows::{self, audit_columns},
+    sqlite::load::load,
+    writer::{
         plan::{Run, plan},
-        read, rows,
-        write::{Alone, Ask, BeginCancelled, Beginning, Claim, Enlist, Reply, Write},
+        write::{Alone, Ask, BeginCancelled, Beginning, Claim, DeleteEnded, Enlist, Renew, Reply, Write},
     },
 };
 
@@ -30,7 +31,9 @@ enum Op {
     Decide(Decide),
     Park(Park),
     Finish(Gid),
-    Claim(u32),
+    Claim(Owner, u32),
+    Renew(Owner, Vec<Gid>),
+    DeleteEnded(u32),
     ReleaseLeases,
     MarkSettled(crate::NewAudit),
 }
@@ -56,6 +59,11 @@ impl Numbers {
         Timestamp::from_micros(NOW.as_micros() - 3 + i64::try_from(self.below(6)).unwrap())
     }
 
+    /// One of two, so that a park often meets what is another's.
+    fn owner(&mut self) -> Owner {
+        [samples::OWNER, samples::OTHER][self.below(2)]
+    }
+
     /// Few gids, keys and branches, so that writes meet.
     fn op(&mut self, gids: &[Gid]) -> Op {
         let gid = gids[self.below(gids.len() as u64)];
@@ -65,27 +73,30 @@ impl Numbers {
                 new.gid = gid;
                 new.key = (self.below(2) == 0).then(|| samples::key(&format!("k{}", self.below(4))));
                 new.next_attempt_at = self.instant();
+                new.owner = self.owner();
                 Op::Begin(new)
             }
             6 => Op::BeginCancelled(gid),
             7..10 => Op::Enlist(Enlist { gid, branch: samples::branch(&self.branch()), branches_max: 3 }),
             10..13 => {
                 let choice = Choice::Confirm { votes: u32::try_from(self.below(4)).unwrap() };
-                Op::Decide(Decide { gid, choice, next_attempt_at: self.instant() })
+                Op::Decide(Decide { gid, choice, owner: self.owner(), next_attempt_at: self.instant() })
             }
-            13 => Op::Decide(Decide { next_attempt_at: self.instant(), ..samples::cancel(NOW, gid) }),
+            13 => Op::Decide(Decide { owner: self.owner(), next_attempt_at: self.instant(), ..samples::cancel(NOW, gid) }),
             14..16 => {
                 let progress = [
                     samples::stuck(self.instant()),
                     BranchProgress { settled: Some(Settled::Acknowledged), attempts: 1, stuck: None },
                 ];
                 let branches = vec![(samples::branch_id(&self.branch()), progress[self.below(2)].clone())];
-                Op::Park(Park { gid, next_attempt_at: self.instant(), branches })
+                Op::Park(Park { gid, owner: self.owner(), next_attempt_at: self.instant(), branches })
             }
             16..18 => Op::Finish(gid),
             18 => match self.below(4) {
                 0 => Op::ReleaseLeases,
-                limit => Op::Claim(u32::try_from(limit).unwrap()),
+                1 => Op::Renew(self.owner(), gids.to_vec()),
+                2 => Op::DeleteEnded(u32::try_from(1 + self.below(8)).unwrap()),
+                limit => Op::Claim(self.owner(), u32::try_from(limit).unwrap()),
             },
             _ => Op::MarkSettled(samples::audit(gid, &self.branch())),
         }
@@ -129,9 +140,18 @@ fn made(op: Op) -> (Write, BoxFuture<'static, String>) {
             let (ask, reply) = Ask::new(gid);
             (Write::Finish(ask), told(reply))
         }
-        Op::Claim(limit) => {
-            let (ask, reply) = Ask::new(Claim { limit, lease_until: Timestamp::from_micros(NOW.as_micros() + 1) });
+        Op::Claim(owner, limit) => {
+            let (ask, reply) = Ask::new(Claim { owner, limit, lease: Duration::from_micros(1) });
             (Write::Alone(Alone::Claim(ask)), told(reply))
+        }
+        Op::Renew(owner, gids) => {
+            let (ask, reply) = Ask::new(Renew { owner, gids, lease: Duration::from_micros(2) });
+            (Write::Alone(Alone::Renew(ask)), told(reply))
+        }
+        Op::DeleteEnded(limit) => {
+            // The gids are of this very instant, and so are the ends.
+            let (ask, reply) = Ask::new(DeleteEnded { after: None, ended_before: NOW.plus(Duration::from_millis(1)), limit });
+            (Write::Alone(Alone::DeleteEnded(ask)), told(reply))
         }
         Op::ReleaseLeases => {
             let (ask, reply) = Ask::new(());
@@ -155,11 +175,12 @@ async fn run(connection: &mut SqliteConnection, ops: &[Op], runs_of: impl Fn(Vec
 }
 
 async fn state(connection: &mut SqliteConnection, gids: &[Gid]) -> String {
-    let mut records: Vec<_> = rows::load(connection, gids).await.unwrap().into_values().collect();
+    let mut records: Vec<_> = load(connection, gids).await.unwrap().into_values().collect();
     records.sort_by_key(|record| record.gid);
-    let stuck = read::list_stuck(connection, None, None, 1_000).await.unwrap();
-    let audit = read::list_audit(connection, None, None, 1_000).await.unwrap();
-    format!("{records:#?}\n{stuck:#?}\n{audit:#?}")
+    let text = concat!("SELECT ", audit_columns!(), " FROM tcc_log_audit ORDER BY sequence");
+    let lines = sqlx::query(text).fetch_all(connection).await.unwrap();
+    let audit: Vec<_> = lines.iter().map(|row| rows::audit(row).unwrap()).collect();
+    format!("{records:#?}\n{audit:#?}")
 }
 
 #[tokio::test]

@@ -13,14 +13,10 @@ mod tests;
 use sqlx::SqliteConnection;
 use tcc_types::Timestamp;
 
-use super::plan::Run;
-use crate::Error;
+use crate::{fault::Fault, writer::plan::Run};
 
 /// Runs the statements of one run.
-///
-/// # Errors
-/// Any SQL error: the transaction must be rolled back, whatever answers are set.
-pub(super) async fn apply(connection: &mut SqliteConnection, run: &mut Run, now: Timestamp) -> Result<(), Error> {
+pub(super) async fn apply(connection: &mut SqliteConnection, run: &mut Run, now: Timestamp) -> Result<(), Fault> {
     begin::apply(connection, &mut run.begins, now).await?;
     enlist::apply(connection, &mut run.enlists).await?;
     decide::apply(connection, &mut run.decides, now).await?;

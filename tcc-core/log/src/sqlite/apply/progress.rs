@@ -1,17 +1,17 @@
 //! What follows a decision: parked transactions and finished ones.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use sqlx::SqliteConnection;
-use tcc_machine::{BranchProgress, Stuck};
-use tcc_types::{BranchId, Gid, Timestamp};
+use tcc_types::{Gid, Timestamp};
 
 use crate::{
-    Error, Park,
-    codes::Code,
-    sqlite::{
-        rows::{self, put_gid},
-        values::ManyRows,
+    Park,
+    fault::Fault,
+    rows::{self, Columns},
+    sqlite::{load::put_gid, values::ManyRows},
+    writer::{
+        answers::{has_stuck, parked_branches},
         write::Ask,
     },
 };
@@ -20,8 +20,8 @@ use crate::{
 pub(super) const PARK: ManyRows = ManyRows {
     head: "UPDATE tcc_log_transactions AS t \
            SET next_attempt_at = v.column2, has_stuck = max(t.has_stuck, v.column3) FROM (VALUES ",
-    width: 3,
-    tail: ") AS v WHERE t.gid = v.column1 AND +t.finished_at IS NULL RETURNING gid",
+    width: 4,
+    tail: ") AS v WHERE t.gid = v.column1 AND t.owner = v.column4 AND +t.finished_at IS NULL RETURNING gid",
 };
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
@@ -48,54 +48,45 @@ pub(super) const UNSTICK: ManyRows = ManyRows {
     tail: ") AND stuck_kind IS NOT NULL",
 };
 
-pub(super) async fn park(connection: &mut SqliteConnection, asks: &mut [Ask<Park, ()>]) -> Result<(), Error> {
+pub(super) async fn park(connection: &mut SqliteConnection, asks: &mut [Ask<Park, ()>]) -> Result<(), Fault> {
     if asks.is_empty() {
         return Ok(());
     }
     let rows = PARK
         .fetch(connection, &[], asks, |values, ask| {
-            let Park { gid, next_attempt_at, branches } = &ask.question;
-            let has_stuck = branches.iter().any(|(_, progress)| progress.stuck.is_some());
-            values.put(&gid.as_bytes()[..]).put(next_attempt_at.as_micros()).put(i64::from(has_stuck));
+            let park = &ask.question;
+            values
+                .put(&park.gid.as_bytes()[..])
+                .put(park.next_attempt_at.as_micros())
+                .put(i64::from(has_stuck(park)))
+                .put(rows::owner_number(park.owner));
         })
         .await?;
-    let parked = rows.iter().map(|row| rows::gid(row, 0)).collect::<Result<HashSet<_>, _>>()?;
-    // One row for each branch: with two, the statement would be free to take either.
-    let mut branches: BTreeMap<(Gid, &BranchId), &BranchProgress> = BTreeMap::new();
-    for ask in asks.iter().filter(|ask| parked.contains(&ask.question.gid)) {
-        branches.extend(ask.question.branches.iter().map(|(branch, progress)| ((ask.question.gid, branch), progress)));
-    }
-    let branches: Vec<_> = branches.into_iter().collect();
+    let parked: HashSet<Gid> = rows::gids(&rows)?;
     PARK_BRANCHES
-        .fetch(connection, &[], &branches, |values, ((gid, branch), progress)| {
-            let stuck = progress.stuck.as_ref();
+        .fetch(connection, &[], &parked_branches(asks, &parked), |values, progress| {
             values
-                .put(&gid.as_bytes()[..])
-                .put(branch.as_str())
-                .put(progress.settled.map(Code::code))
-                .put(i64::from(progress.attempts))
-                .put(stuck.map(|stuck| stuck.kind.code()))
-                .put(stuck.map(|stuck| stuck.since.as_micros()))
-                .put(stuck.map(detail));
+                .put(&progress.gid.as_bytes()[..])
+                .put(progress.branch)
+                .put(progress.settled)
+                .put(progress.attempts)
+                .put(progress.stuck_kind)
+                .put(progress.stuck_since)
+                .put(progress.stuck_detail);
         })
         .await?;
     asks.iter_mut().for_each(|ask| ask.answer(()));
     Ok(())
 }
 
-/// The detail, cut to what may be stored.
-fn detail(stuck: &Stuck) -> &str {
-    &stuck.detail[..stuck.detail.floor_char_boundary(Stuck::DETAIL_LENGTH_MAX)]
-}
-
-pub(super) async fn finish(connection: &mut SqliteConnection, asks: &mut [Ask<Gid, ()>], now: Timestamp) -> Result<(), Error> {
+pub(super) async fn finish(connection: &mut SqliteConnection, asks: &mut [Ask<Gid, ()>], now: Timestamp) -> Result<(), Fault> {
     if asks.is_empty() {
         return Ok(());
     }
     let rows = FINISH.fetch(connection, &[now.as_micros()], asks, |values, ask| put_gid(values, &ask.question)).await?;
     let mut with_stuck = Vec::new();
     for row in &rows {
-        if rows::get::<i64>(row, 1)? != 0 {
+        if row.int(1)? != 0 {
             with_stuck.push(rows::gid(row, 0)?);
         }
     }

@@ -8,10 +8,9 @@ use super::{alone, apply, begin, decide, enlist, progress};
 use crate::{
     Begun, Decide, Decided, Enlisted, NewTransaction,
     conformance::samples,
-    sqlite::{
+    sqlite::{load, values::ManyRows},
+    writer::{
         plan::plan,
-        rows,
-        values::ManyRows,
         write::{Ask, BeginCancelled, Beginning, Enlist, Reply, Write},
     },
 };
@@ -84,7 +83,7 @@ async fn a_begin_that_loses_its_key_leaves_its_gid_to_the_next() {
     run(&mut connection, vec![one, two, three]).await;
     assert!(!is_new(&lost.await.unwrap().unwrap()));
     assert!(is_new(&won.await.unwrap().unwrap()));
-    let stored = rows::load(&mut connection, &[next.gid]).await.unwrap().remove(&next.gid).unwrap();
+    let stored = load::load(&mut connection, &[next.gid]).await.unwrap().remove(&next.gid).unwrap();
     assert_eq!(stored.key, None);
     assert_eq!(stored.branches[0].branch, samples::branch_id("of-next"));
 }
@@ -173,7 +172,7 @@ async fn a_batch_larger_than_a_statement_is_written_whole() {
         // Every third one has the wrong number of votes.
         let votes = new.branches.len() + usize::from(index.is_multiple_of(3));
         let choice = Choice::Confirm { votes: u32::try_from(votes).unwrap() };
-        let (write, reply) = decide_of(Decide { gid: new.gid, choice, next_attempt_at: NOW });
+        let (write, reply) = decide_of(Decide { gid: new.gid, choice, owner: samples::OWNER, next_attempt_at: NOW });
         writes.push(write);
         decided.push(reply);
     }
@@ -186,7 +185,7 @@ async fn a_batch_larger_than_a_statement_is_written_whole() {
         assert_eq!(stands, !index.is_multiple_of(3), "{index}");
     }
     let gids: Vec<Gid> = news.iter().map(|new| new.gid).collect();
-    let stored = rows::load(&mut connection, &gids).await.unwrap();
+    let stored = load::load(&mut connection, &gids).await.unwrap();
     for new in &news {
         let ids: Vec<_> = stored[&new.gid].branches.iter().map(|branch| &branch.branch).collect();
         assert_eq!(ids, new.branches.iter().map(|branch| &branch.branch).collect::<Vec<_>>());
@@ -197,7 +196,7 @@ async fn a_batch_larger_than_a_statement_is_written_whole() {
 #[tokio::test]
 async fn no_statement_scans_a_table_that_grows() {
     let mut connection = database().await;
-    let many: [(&str, &ManyRows); 13] = [
+    let many: [(&str, &ManyRows); 16] = [
         ("begin", &begin::INSERT),
         ("branches", &begin::INSERT_BRANCHES),
         ("keys", &begin::GIDS_BY_KEY),
@@ -208,11 +207,14 @@ async fn no_statement_scans_a_table_that_grows() {
         ("finish", &progress::FINISH),
         ("unstick", &progress::UNSTICK),
         ("lease", &alone::LEASE),
-        ("heads", &rows::HEADS),
-        ("load branches", &rows::BRANCHES),
+        ("renew", &alone::RENEW),
+        ("delete branches", &alone::DELETE_BRANCHES),
+        ("delete", &alone::DELETE),
+        ("heads", &load::HEADS),
+        ("load branches", &load::BRANCHES),
         ("branch keys", &crate::sqlite::read::BRANCH_KEYS),
     ];
-    let single = [("due", alone::DUE), ("release", alone::RELEASE), ("settle", alone::SETTLE)];
+    let single = [("due", alone::DUE), ("minted", alone::MINTED), ("release", alone::RELEASE), ("settle", alone::SETTLE)];
     let texts = many.iter().flat_map(|(name, statement)| [1, 2, 64, 256].map(|rows| (*name, statement.text(rows))));
     for (name, text) in texts.chain(single.map(|(name, text)| (name, text.to_owned()))) {
         let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut connection).await;

@@ -1,0 +1,126 @@
+//! From a request to a durable transaction with a driver, or to the one that is there already.
+
+use std::sync::Arc;
+
+use tcc_log::{Begun, BranchProgress, BranchRecord, NewBranch, NewTransaction, TxRecord};
+use tcc_types::{Fingerprint, Gid, Initiator, Timestamp, TxStatus};
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::{
+    Error, TxView,
+    admission::Place,
+    coordinator::Core,
+    driver::{self, Origin},
+    failpoint,
+    table::Handle,
+};
+
+/// How often a Begun whose outcome is unknown is repeated before its caller is told to.
+const BEGIN_ATTEMPTS_MAX: u32 = 5;
+
+/// A transaction that is durable, and its driver if it has one here.
+pub(crate) enum Joined {
+    Driven(Gid, Handle),
+    There(Box<TxView>),
+}
+
+impl Joined {
+    pub(crate) fn gid(&self) -> Gid {
+        match self {
+            Self::Driven(gid, _) => *gid,
+            Self::There(view) => view.gid,
+        }
+    }
+
+    pub(crate) fn view(&self) -> TxView {
+        match self {
+            Self::Driven(_, handle) => handle.view.borrow().clone(),
+            Self::There(view) => (**view).clone(),
+        }
+    }
+
+    pub(crate) fn driven(self) -> Option<Handle> {
+        match self {
+            Self::Driven(_, handle) => Some(handle),
+            Self::There(_) => None,
+        }
+    }
+}
+
+/// Makes it durable and starts its driver, or finds the one that is there.
+pub(crate) async fn begin(core: Arc<Core>, transaction: NewTransaction, place: Place) -> Result<Joined, Error> {
+    let gid = transaction.gid;
+    failpoint::hit(failpoint::BEGIN_BEFORE);
+    let begun = begin_settled(&core, &transaction).await?;
+    failpoint::hit(failpoint::BEGIN_AFTER);
+    match begun {
+        Begun::Inserted { created_at } => {
+            let handle = driver::start(&core, record_of(transaction, created_at), Origin::Begun, place);
+            Ok(Joined::Driven(gid, handle))
+        }
+        Begun::Exists(there) => {
+            let tombstone = there.fingerprint.is_none() && there.gid == gid;
+            if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
+                let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
+                return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
+            }
+            Ok(Joined::There(Box::new(TxView::of_record(&there))))
+        }
+    }
+}
+
+/// Begun, or what is there. An unknown commit is settled by repeating the insert; until then nobody may say that nothing was
+/// started.
+async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begun, Error> {
+    let policy = core.config.policy();
+    let mut unknown = false;
+    for failed in 1..=BEGIN_ATTEMPTS_MAX {
+        match core.log.begin(transaction.clone()).await {
+            Err(error) if error.is_retryable() && (unknown || matches!(error, tcc_log::Error::Unknown(_))) => {
+                unknown = true;
+                warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
+                sleep(core.entropy.jitter(policy.delay_max(failed))).await;
+            }
+            Err(error) => {
+                core.readiness.note(&error);
+                return Err(error.into());
+            }
+            Ok(begun) => return Ok(begun),
+        }
+    }
+    Err(Error::Unavailable("the request may or may not have started".to_owned()))
+}
+
+pub(crate) fn same_request(there: &TxRecord, initiator: &Initiator, fingerprint: Fingerprint) -> bool {
+    there.initiator == *initiator && there.fingerprint == Some(fingerprint)
+}
+
+/// What the log has after Begun.
+fn record_of(new: NewTransaction, created_at: Timestamp) -> TxRecord {
+    TxRecord {
+        gid: new.gid,
+        status: TxStatus::Trying,
+        initiator: new.initiator,
+        key: new.key,
+        fingerprint: Some(new.fingerprint),
+        try_order: new.try_order,
+        decides: new.decides,
+        // The bound on branches per transaction is far below u32.
+        branch_count: u32::try_from(new.branches.len()).unwrap_or(u32::MAX),
+        try_until: new.try_until,
+        decide_by: new.decide_by,
+        created_at,
+        decided_at: None,
+        finished_at: None,
+        owner: new.owner,
+        next_attempt_at: new.next_attempt_at,
+        cause: None,
+        branches: new.branches.into_iter().map(branch_of).collect(),
+    }
+}
+
+pub(crate) fn branch_of(new: NewBranch) -> BranchRecord {
+    let NewBranch { branch, participant, payload } = new;
+    BranchRecord { branch, participant, payload, progress: BranchProgress::default() }
+}

@@ -1,0 +1,81 @@
+//! The test participant's tables on MySQL and MariaDB.
+
+use sqlx::{MySql, MySqlConnection};
+use tcc_types::{BranchKey, Op, Timestamp};
+
+use super::{BenchDatabase, Books, Effects};
+use crate::Store;
+
+impl BenchDatabase for MySql {
+    async fn create_bench(store: &Store<Self>, initial: i64) -> Result<(), sqlx::Error> {
+        const STOCK: &str = "CREATE TABLE bench_stock (id BIGINT PRIMARY KEY, initial BIGINT NOT NULL, \
+             available BIGINT NOT NULL, frozen BIGINT NOT NULL, sold BIGINT NOT NULL) ENGINE = InnoDB";
+        const LEDGER: &str = "CREATE TABLE bench_ledger (id BIGINT PRIMARY KEY AUTO_INCREMENT, \
+             gid VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+             branch_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, op VARCHAR(16) NOT NULL, \
+             pieces BIGINT NOT NULL, KEY bench_ledger_branch (gid, branch_id)) ENGINE = InnoDB";
+        for sql in [STOCK, LEDGER] {
+            sqlx::query(sql).execute(store.write_pool()).await?;
+        }
+        let stock = sqlx::query("INSERT INTO bench_stock VALUES (1, ?, ?, 0, 0)").bind(initial).bind(initial);
+        stock.execute(store.write_pool()).await.map(drop)
+    }
+
+    async fn freeze(conn: &mut MySqlConnection, pieces: i64) -> Result<bool, sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET available = available - ?, frozen = frozen + ? \
+             WHERE id = 1 AND available >= ?";
+        Ok(sqlx::query(SQL).bind(pieces).bind(pieces).bind(pieces).execute(conn).await?.rows_affected() == 1)
+    }
+
+    async fn spend(conn: &mut MySqlConnection, pieces: i64) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET frozen = frozen - ?, sold = sold + ? WHERE id = 1";
+        sqlx::query(SQL).bind(pieces).bind(pieces).execute(conn).await.map(drop)
+    }
+
+    async fn release(conn: &mut MySqlConnection, pieces: i64) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE bench_stock SET frozen = frozen - ?, available = available + ? WHERE id = 1";
+        sqlx::query(SQL).bind(pieces).bind(pieces).execute(conn).await.map(drop)
+    }
+
+    async fn record(conn: &mut MySqlConnection, key: &BranchKey, op: Op, pieces: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("INSERT INTO bench_ledger (gid, branch_id, op, pieces) VALUES (?, ?, ?, ?)")
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .bind(format!("{op:?}"))
+            .bind(pieces)
+            .execute(conn)
+            .await
+            .map(drop)
+    }
+
+    async fn books(store: &Store<Self>) -> Result<Books, sqlx::Error> {
+        const SQL: &str = "SELECT initial, available, frozen, sold, (SELECT CAST(COALESCE(SUM(pieces), 0) AS SIGNED) \
+             FROM tcc_branches JOIN bench_ledger USING (gid, branch_id) WHERE status = 1 AND op = 'Try') FROM bench_stock";
+        let (initial, available, frozen, sold, tried) = sqlx::query_as(SQL).fetch_one(store.read_pool()).await?;
+        Ok(Books { initial, available, frozen, sold, tried })
+    }
+
+    async fn set_times(
+        store: &Store<Self>,
+        key: &BranchKey,
+        not_after: Timestamp,
+        changed_at: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE tcc_branches SET not_after = ?, changed_at = ? WHERE gid = ? AND branch_id = ?")
+            .bind(not_after.as_micros())
+            .bind(changed_at.as_micros())
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .execute(store.write_pool())
+            .await
+            .map(drop)
+    }
+
+    async fn effects(store: &Store<Self>, key: &BranchKey) -> Result<Effects, sqlx::Error> {
+        const SQL: &str = "SELECT COUNT(CASE WHEN op = 'Try' THEN 1 END), COUNT(CASE WHEN op = 'Confirm' THEN 1 END), \
+             COUNT(CASE WHEN op = 'Cancel' THEN 1 END) FROM bench_ledger WHERE gid = ? AND branch_id = ?";
+        let (reserved, spent, released) =
+            sqlx::query_as(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(store.read_pool()).await?;
+        Ok(Effects { reserved, spent, released })
+    }
+}

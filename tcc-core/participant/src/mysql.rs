@@ -1,0 +1,284 @@
+//! The SDK on MySQL and MariaDB (InnoDB), in SQL that both accept. Each local transaction is READ COMMITTED: a statement sees what
+//! was committed before it began. A write to a row that another transaction has written, and an insert of the same key, wait for
+//! that transaction's end.
+
+use bytes::Bytes;
+use sqlx::{
+    MySql, MySqlConnection, Pool, Row as _, Transaction,
+    error::DatabaseError,
+    migrate::{MigrateError, Migrator},
+    mysql::{MySqlDatabaseError, MySqlRow},
+};
+use tcc_barrier::{Look, Request};
+use tcc_migrations::mysql_now;
+use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
+
+use crate::{
+    BranchRow, Database, InDoubt, OldRow, OpenError, Options,
+    pools::server_pool,
+    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, walk_from},
+};
+
+/// What an insert does where there is a row: it takes the row's exclusive lock (a plain insert would take a shared one, and two
+/// of those deadlock), and changes what means nothing. So it counts two rows as affected, and one only where it inserted.
+macro_rules! found {
+    () => {
+        "ON DUPLICATE KEY UPDATE found = 1 - tcc_branches.found"
+    };
+}
+
+columns!(MySqlRow, i64);
+
+impl Database for MySql {
+    async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
+        let connect = tcc_migrations::mysql::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
+        let session = session(options);
+        let write = server_pool(options, session.clone())
+            .max_connections(options.write_connections_max)
+            .connect_with(connect.clone())
+            .await?;
+        Self::migrate(&write, tcc_migrations::participant::mysql()).await?;
+        let read = server_pool(options, session + "; SET SESSION TRANSACTION READ ONLY")
+            .max_connections(options.read_connections_max)
+            .connect_with(connect)
+            .await?;
+        Ok((write, read))
+    }
+
+    async fn migrate(write: &Pool<Self>, migrator: Migrator) -> Result<(), MigrateError> {
+        let mut conn = write.acquire().await?;
+        // It loses its time limits.
+        conn.close_on_drop();
+        tcc_migrations::mysql::migrate(&mut conn, migrator).await
+    }
+
+    async fn begin(write: &Pool<Self>) -> Result<Transaction<'static, Self>, sqlx::Error> {
+        // Its isolation is the session's.
+        write.begin().await
+    }
+
+    fn is_retryable(error: &dyn DatabaseError) -> bool {
+        const LOCK_WAIT_TIMEOUT: u16 = 1205;
+        const DEADLOCK: u16 = 1213;
+        let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+        matches!(number, Some(LOCK_WAIT_TIMEOUT | DEADLOCK))
+    }
+
+    async fn insert_tried(conn: &mut MySqlConnection, call: &TryCall) -> Result<bool, sqlx::Error> {
+        const SQL: &str = concat!(
+            "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, ",
+            "not_after, ask_after, created_at, changed_at) ",
+            "SELECT ?, ?, 1, 0, ?, ?, ?, ?, ?, ",
+            mysql_now!(),
+            ", ",
+            mysql_now!(),
+            " FROM DUAL WHERE ",
+            mysql_now!(),
+            " <= ? ",
+            found!()
+        );
+        let request = Request::from(call);
+        let inserted = sqlx::query(SQL)
+            .bind(call.key.gid.to_string())
+            .bind(call.key.branch.as_str())
+            .bind(&call.payload.type_url)
+            .bind(request.fingerprint.as_slice())
+            .bind(request.coordinator.as_str())
+            .bind(call.not_after.as_micros())
+            .bind(call.ask_after.as_micros())
+            .bind(call.not_after.as_micros())
+            .execute(conn)
+            .await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+
+    async fn confirm_tried(conn: &mut MySqlConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
+        const SQL: &str = concat!(
+            "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET status = 3, changed_at = ",
+            mysql_now!(),
+            " WHERE gid = ? AND branch_id = ? AND status = 1"
+        );
+        settle(conn, key, SQL).await
+    }
+
+    async fn cancel_tried(conn: &mut MySqlConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
+        const SQL: &str = concat!(
+            "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET status = 4, changed_at = ",
+            mysql_now!(),
+            " WHERE gid = ? AND branch_id = ? AND status = 1"
+        );
+        settle(conn, key, SQL).await
+    }
+
+    async fn insert_cancelled(conn: &mut MySqlConnection, call: &CancelCall) -> Result<bool, sqlx::Error> {
+        const SQL: &str = concat!(
+            "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, not_after, created_at, changed_at) VALUES (?, ?, 4, 1, ?, ",
+            mysql_now!(),
+            ", ",
+            mysql_now!(),
+            ") ",
+            found!()
+        );
+        let inserted = sqlx::query(SQL)
+            .bind(call.key.gid.to_string())
+            .bind(call.key.branch.as_str())
+            .bind(call.not_after.as_micros())
+            .execute(conn)
+            .await?;
+        Ok(inserted.rows_affected() == 1)
+    }
+
+    async fn look(conn: &mut MySqlConnection, key: &BranchKey) -> Result<Look, sqlx::Error> {
+        // The join yields one row in any case, so that the clock is read in the same statement as the branch.
+        const SQL: &str = concat!(
+            "SELECT ",
+            mysql_now!(),
+            " AS looked_at, ",
+            row!(),
+            " FROM (SELECT 1 AS one) AS one LEFT JOIN tcc_branches ON gid = ? AND branch_id = ?"
+        );
+        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(conn).await?;
+        Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
+    }
+
+    async fn keep_reserved(
+        conn: &mut MySqlConnection,
+        key: &BranchKey,
+        reserved: &Bytes,
+        output: Option<&Payload>,
+    ) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET reserved = ?, output_type_url = ?, output_value = ? \
+             WHERE gid = ? AND branch_id = ? AND status = 1";
+        let kept = sqlx::query(SQL)
+            .bind(&reserved[..])
+            .bind(output.map(|output| output.type_url.as_str()))
+            .bind(output.map(|output| &output.value[..]))
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .execute(conn)
+            .await?;
+        inserted_here(kept.rows_affected())
+    }
+
+    async fn keep_refusal(conn: &mut MySqlConnection, key: &BranchKey, refusal: &Refusal) -> Result<(), sqlx::Error> {
+        const SQL: &str = "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET status = 2, refusal_code = ?, refusal_message = ? \
+             WHERE gid = ? AND branch_id = ? AND status = 1";
+        let kept = sqlx::query(SQL)
+            .bind(&refusal.code)
+            .bind(&refusal.message)
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .execute(conn)
+            .await?;
+        inserted_here(kept.rows_affected())
+    }
+
+    async fn branch_row(read: &Pool<Self>, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
+        const SQL: &str = concat!("SELECT ", branch_row!("`empty`"), " FROM tcc_branches WHERE gid = ? AND branch_id = ?");
+        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(read).await?;
+        found.as_ref().map(branch_row_of).transpose()
+    }
+
+    async fn count_tried(read: &Pool<Self>) -> Result<u64, sqlx::Error> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(read).await?;
+        u64::try_from(count).map_err(corrupt)
+    }
+
+    async fn now(read: &Pool<Self>) -> Result<Timestamp, sqlx::Error> {
+        const SQL: &str = concat!("SELECT ", mysql_now!());
+        sqlx::query_scalar(SQL).fetch_one(read).await.map(Timestamp::from_micros)
+    }
+
+    async fn tried_due(read: &Pool<Self>, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+        // A clock that ticks within the statement could not bound its walk along the index.
+        const SQL: &str = "SELECT gid, branch_id, coordinator, not_after, ask_after FROM tcc_branches \
+             WHERE status = 1 AND ask_after <= ? ORDER BY ask_after LIMIT ?";
+        let now = Self::now(read).await?;
+        let query = sqlx::query(SQL).bind(now.as_micros()).bind(limit);
+        query.fetch_all(read).await?.iter().map(in_doubt_of).collect()
+    }
+
+    async fn postpone(
+        conn: &mut MySqlConnection,
+        key: &BranchKey,
+        ask_after: Timestamp,
+        forgotten: bool,
+    ) -> Result<bool, sqlx::Error> {
+        const SQL: &str = concat!(
+            "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET ask_after = ?, forgotten_at = CASE WHEN ? THEN COALESCE(forgotten_at, ",
+            mysql_now!(),
+            ") ELSE forgotten_at END WHERE gid = ? AND branch_id = ? AND status = 1"
+        );
+        let postponed = sqlx::query(SQL)
+            .bind(ask_after.as_micros())
+            .bind(forgotten)
+            .bind(key.gid.to_string())
+            .bind(key.branch.as_str())
+            .execute(conn)
+            .await?;
+        Ok(postponed.rows_affected() == 1)
+    }
+
+    async fn ended_page(
+        read: &Pool<Self>,
+        after: Option<&BranchKey>,
+        minted_before: Gid,
+        limit: u32,
+    ) -> Result<Vec<OldRow>, sqlx::Error> {
+        const SQL: &str = "SELECT gid, branch_id, status, coordinator, not_after, changed_at FROM tcc_branches \
+             WHERE gid >= ? AND (gid > ? OR branch_id > ?) AND gid < ? ORDER BY gid, branch_id LIMIT ?";
+        let (gid, branch) = walk_from(after);
+        let query = sqlx::query(SQL).bind(gid.clone()).bind(gid).bind(branch).bind(minted_before.to_string()).bind(limit);
+        query.fetch_all(read).await?.iter().map(old_row_of).collect()
+    }
+
+    async fn delete_ended(conn: &mut MySqlConnection, row: &OldRow) -> Result<bool, sqlx::Error> {
+        const SQL: &str = "DELETE FROM tcc_branches WHERE gid = ? AND branch_id = ? AND status + 0 = ? AND changed_at = ? \
+             AND status + 0 <> 1";
+        let deleted = sqlx::query(SQL)
+            .bind(row.key.gid.to_string())
+            .bind(row.key.branch.as_str())
+            .bind(row.status.code())
+            .bind(row.changed_at.as_micros())
+            .execute(conn)
+            .await?;
+        Ok(deleted.rows_affected() == 1)
+    }
+
+    async fn forgotten(read: &Pool<Self>, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            branch_row!("`empty`"),
+            " FROM tcc_branches WHERE status = 1 AND forgotten_at IS NOT NULL AND gid >= ? AND (gid > ? OR branch_id > ?) ",
+            "ORDER BY gid, branch_id LIMIT ?"
+        );
+        let (gid, branch) = walk_from(after);
+        let query = sqlx::query(SQL).bind(gid.clone()).bind(gid).bind(branch).bind(limit);
+        query.fetch_all(read).await?.iter().map(branch_row_of).collect()
+    }
+}
+
+/// What each session must be, whatever the server's defaults are. What only MariaDB has stands in comments that it alone reads:
+/// limits for a statement, and for a process that is gone without its connections being closed.
+fn session(options: &Options) -> String {
+    let lock_wait_seconds = options.lock_wait_ms_max.div_ceil(1_000);
+    let transaction_seconds = options.transaction_ms_max.div_ceil(1_000);
+    format!(
+        "{}; SET SESSION innodb_lock_wait_timeout = {lock_wait_seconds}, SESSION lock_wait_timeout = {lock_wait_seconds} \
+         /*M! , SESSION max_statement_time = {transaction_seconds}, SESSION idle_transaction_timeout = {} */",
+        tcc_migrations::mysql::SESSION,
+        transaction_seconds * 2
+    )
+}
+
+/// Runs one of the two compare-and-sets; what it changed is read after it, since there is no RETURNING.
+async fn settle(conn: &mut MySqlConnection, key: &BranchKey, sql: &'static str) -> Result<Option<Bytes>, sqlx::Error> {
+    const SQL: &str = "SELECT reserved FROM tcc_branches WHERE gid = ? AND branch_id = ?";
+    let (gid, branch) = (key.gid.to_string(), key.branch.as_str());
+    // sqlx counts the rows that were found, not those that were changed: the same here, since the status must be another.
+    if sqlx::query(sql).bind(&gid).bind(branch).execute(&mut *conn).await?.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let row = sqlx::query(SQL).bind(gid).bind(branch).fetch_one(conn).await?;
+    Ok(Some(row.try_get::<Vec<u8>, _>("reserved")?.into()))
+}

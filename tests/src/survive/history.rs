@@ -1,0 +1,42 @@
+//! What the clients were told, and when. Pure.
+
+use std::time::Duration;
+
+use tcc_proto::order::v1::OrderStatus;
+
+/// One acknowledgement that a client got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) order_key: String,
+    pub(crate) order_id: String,
+    pub(crate) status: OrderStatus,
+    /// Since the beginning.
+    pub(crate) at: Duration,
+}
+
+/// Everything that all clients were told, in no order between clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    pub(crate) told: Vec<Told>,
+    /// Orders whose clients never got an answer, or one that no server may give, each as a sentence.
+    pub(crate) problems: Vec<String>,
+    /// How often a request was sent again.
+    pub(crate) repeats: u64,
+    /// The time from an order's first sending to its first acknowledgement.
+    pub(crate) latencies: Vec<Duration>,
+}
+
+impl History {
+    /// Adds what another client was told.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.told.extend(other.told);
+        self.problems.extend(other.problems);
+        self.repeats += other.repeats;
+        self.latencies.extend(other.latencies);
+    }
+
+    /// When the first order was acknowledged after `at`.
+    pub(crate) fn first_after(&self, at: Duration) -> Option<Duration> {
+        self.told.iter().map(|told| told.at).filter(|told| *told > at).min()
+    }
+}

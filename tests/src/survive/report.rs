@@ -1,0 +1,170 @@
+//! The figures as an aligned table, and the verdict.
+
+use std::{fmt::Write, time::Duration};
+
+use comfy_table::Table;
+
+use super::{strikes::Target, verdict::Violations};
+use crate::cli::{align_right, table};
+
+/// Sentences that are printed; the counts tell of the rest.
+const PRINTED_MAX: usize = 50;
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub(crate) target: Target,
+    pub(crate) violations: Violations,
+    /// The books' rules that do not hold, and clients that got no answer.
+    pub(crate) broken: Vec<String>,
+    /// Orders whose fate a client was told.
+    pub acknowledged: u64,
+    /// Stored as confirmed.
+    pub confirmed: usize,
+    /// Stored as cancelled.
+    pub cancelled: usize,
+    /// Kills.
+    pub kills: usize,
+    /// Transactions that a killed gateway was driving and that another took over or ended, each with the time since the kill; for
+    /// other targets, the time from each kill until an order was acknowledged after the return. Sorted.
+    pub waits: Vec<Duration>,
+    /// How often clients sent a request again.
+    pub repeats: u64,
+    /// From an order's first sending to its acknowledgement. Sorted.
+    pub latencies: Vec<Duration>,
+    /// For how long orders were placed.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// Acknowledged as confirmed or held, and not there.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.violations.lost.len()
+    }
+
+    /// Order keys with two orders.
+    #[must_use]
+    pub fn doubled(&self) -> usize {
+        self.violations.doubled.len()
+    }
+
+    /// Reservations that nobody released.
+    #[must_use]
+    pub fn leaked(&self) -> usize {
+        self.violations.leaked.len()
+    }
+
+    /// Acknowledged as one outcome, and another stands.
+    #[must_use]
+    pub fn contradicted(&self) -> usize {
+        self.violations.contradicted.len()
+    }
+
+    /// Everything that must not be, each as a sentence. Empty: all is well.
+    pub fn sentences(&self) -> impl Iterator<Item = &String> {
+        self.violations.all().chain(&self.broken)
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let waits = match self.target {
+            Target::Gateway => ["takeovers", "takeover p50 ms", "takeover max ms"],
+            Target::Database | Target::Inventory => ["returns", "to first order p50 ms", "to first order max ms"],
+        };
+        let millis = |wait: Option<Duration>| wait.map_or_else(|| "-".to_owned(), |wait| wait.as_millis().to_string());
+        let per_second = u128::from(self.acknowledged) * 1_000 / self.elapsed.as_millis().max(1);
+        let rows = [
+            ("orders acknowledged", self.acknowledged.to_string()),
+            ("confirmed", self.confirmed.to_string()),
+            ("cancelled", self.cancelled.to_string()),
+            ("lost", self.lost().to_string()),
+            ("doubled", self.doubled().to_string()),
+            ("leaked", self.leaked().to_string()),
+            ("contradicted", self.contradicted().to_string()),
+            ("kills", self.kills.to_string()),
+            (waits[0], self.waits.len().to_string()),
+            (waits[1], millis(half(&self.waits))),
+            (waits[2], millis(self.waits.last().copied())),
+            ("orders/s", per_second.to_string()),
+            ("answer p50 ms", millis(half(&self.latencies))),
+            ("answer max ms", millis(self.latencies.last().copied())),
+            ("sent again", self.repeats.to_string()),
+        ];
+        let mut table = table(&["", "number"]);
+        for (name, value) in rows {
+            table.add_row([name.to_owned(), value]);
+        }
+        align_right(&mut table, 1..2);
+        table
+    }
+
+    /// What is printed last.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let all = self.sentences().count();
+        if all == 0 {
+            return "verdict: nothing lost, doubled, leaked or contradicted; books balance".to_owned();
+        }
+        let mut text = String::new();
+        for sentence in self.sentences().take(PRINTED_MAX) {
+            let _ = writeln!(text, "broken: {sentence}");
+        }
+        let [lost, doubled, leaked, contradicted] = [self.lost(), self.doubled(), self.leaked(), self.contradicted()];
+        let other = self.broken.len();
+        let _ = write!(
+            text,
+            "verdict: {lost} lost, {doubled} doubled, {leaked} leaked, {contradicted} contradicted, {other} other rules broken"
+        );
+        text
+    }
+}
+
+fn half(sorted: &[Duration]) -> Option<Duration> {
+    sorted.get(sorted.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(violations: Violations, broken: Vec<String>) -> Summary {
+        Summary {
+            target: Target::Gateway,
+            violations,
+            broken,
+            acknowledged: 500,
+            confirmed: 400,
+            cancelled: 100,
+            kills: 3,
+            waits: [10, 20, 30].map(Duration::from_millis).into(),
+            repeats: 7,
+            latencies: Vec::new(),
+            elapsed: Duration::from_secs(2),
+        }
+    }
+
+    #[test]
+    fn a_single_sentence_spoils_the_verdict() {
+        assert!(summary(Violations::default(), Vec::new()).verdict().ends_with("books balance"));
+        let lost = Violations { lost: vec!["order k is gone".to_owned()], ..Violations::default() };
+        let text = summary(lost, Vec::new()).verdict();
+        assert!(text.starts_with("broken: order k is gone\nverdict: 1 lost, 0 doubled"), "{text}");
+        let text = summary(Violations::default(), vec!["apple: 1 are still frozen".to_owned()]).verdict();
+        assert!(text.ends_with("0 contradicted, 1 other rules broken"), "{text}");
+    }
+
+    #[test]
+    fn the_table_has_the_middle_and_the_longest_wait() {
+        let text = summary(Violations::default(), Vec::new()).table().to_string();
+        let has = |name: &str, value: &str| {
+            let found = text.lines().any(|line| line.contains(name) && line.split_whitespace().any(|word| word == value));
+            assert!(found, "{name} {value}\n{text}");
+        };
+        has("takeover p50 ms", "20");
+        has("takeover max ms", "30");
+        has("orders/s", "250");
+        has("answer p50 ms", "-");
+    }
+}
