@@ -8,8 +8,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 use tcc_coordinator::{EndpointConfig, GrpcEndpoint, Registry};
-use tcc_participant::DatabaseKind;
 use tcc_log::LogOptions;
+use tcc_participant::DatabaseKind;
 use tcc_service::telemetry::Telemetry;
 use tcc_types::{Invalid, ParticipantName};
 

@@ -76,7 +76,10 @@ async fn serve_and_drain(
     let mut ready = coordinator.ready();
     // Health tells load balancers what a request to begin an order would be told.
     let following = async {
-        while let Ok(()) = { readiness.set_ready(*ready.borrow_and_update()); ready.changed().await } {}
+        while let Ok(()) = {
+            readiness.set_ready(*ready.borrow_and_update());
+            ready.changed().await
+        } {}
         std::future::pending::<Infallible>().await
     };
     // A server that fails by itself ends the transactions in the same order.

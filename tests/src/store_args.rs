@@ -25,6 +25,12 @@ pub struct StoreArgs {
 }
 
 impl StoreArgs {
+    /// So many gateways on a private server that nobody else uses.
+    #[must_use]
+    pub const fn private(store: Store, gateways: u8) -> Self {
+        Self { store: Some(store), database_url: None, gateways }
+    }
+
     /// Puts it into a cluster's configuration.
     ///
     /// # Errors

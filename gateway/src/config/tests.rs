@@ -111,8 +111,17 @@ async fn each_bad_setting_is_named() {
         change(&mut config);
         bad_fields(&config)
     };
-    assert_eq!(with(|config| config.log.database_url = "postgres://x".to_owned()), ["log.database_url"]);
-    assert_eq!(with(|config| config.orders.database_url = "mysql://x".to_owned()), ["orders.database_url"]);
+    assert_eq!(with(|config| config.log.database_url = "oracle://x".to_owned()), ["log.database_url"]);
+    assert_eq!(with(|config| config.orders.database_url = "oracle://x".to_owned()), ["orders.database_url"]);
+    // Several gateways may come to have the log, and only one of them would find the orders.
+    assert_eq!(with(|config| config.log.database_url = "postgres://x".to_owned()), ["orders.database_url"]);
+    let on_a_server = with(|config| {
+        config.log.database_url = "postgres://db/tcc".to_owned();
+        config.orders.database_url.clone_from(&config.log.database_url);
+    });
+    assert_eq!(on_a_server, [""; 0], "one database for both");
+    let asks = with(|config| config.orders.participant.upkeep.sweep_batch_max = 257);
+    assert_eq!(asks, ["orders.participant.upkeep.sweep_batch_max"]);
     assert_eq!(with(|config| config.orders.database_url = "orders".to_owned()), ["orders.database_url"]);
     assert_eq!(with(|config| config.orders.database_url.clone_from(&config.log.database_url)), ["orders.database_url"]);
     assert_eq!(with(|config| config.orders.participant.attempts_max = 0), ["orders.participant.attempts_max"]);

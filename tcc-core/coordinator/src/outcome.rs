@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tcc_log::TxRecord;
-use tcc_types::{BranchKey, BranchRowStatus, Initiator, Invalid, LogName, Outcome, OutcomeQuery, TxStatus};
+use tcc_types::{BranchKey, BranchRowStatus, Decision, Initiator, Invalid, LogName, Outcome, OutcomeQuery};
 
 use crate::{Coordinator, Error};
 
@@ -35,18 +35,22 @@ impl Coordinator {
 
     fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {
         use BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
-        let terminal = match query.row_status {
-            Tried => false,
-            Refused | Confirmed | Cancelled => true,
+        let Some(decision) = record.status.decision() else {
+            let grace = Duration::from_millis(self.0.config.ask_grace_ms);
+            return Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) };
         };
-        match record.status {
-            TxStatus::Trying => {
-                let grace = Duration::from_millis(self.0.config.ask_grace_ms);
-                Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) }
-            }
-            TxStatus::Confirmed | TxStatus::Cancelled if terminal => Outcome::Finished,
-            TxStatus::Confirming | TxStatus::Confirmed if has_branch => Outcome::Confirmed,
-            TxStatus::Confirming | TxStatus::Confirmed | TxStatus::Cancelling | TxStatus::Cancelled => Outcome::Cancelled,
+        // A decided transaction has all the branches that it will ever have: any other is cancelled.
+        let wanted = if has_branch { decision } else { Decision::Cancel };
+        let agrees = match query.row_status {
+            Tried => false,
+            Confirmed => wanted == Decision::Confirm,
+            Refused | Cancelled => wanted == Decision::Cancel,
+        };
+        match wanted {
+            // A row that contradicts its transaction is the only witness of it: it is not called finished, and so not deleted.
+            _ if agrees && record.status.has_ended() => Outcome::Finished,
+            Decision::Confirm => Outcome::Confirmed,
+            Decision::Cancel => Outcome::Cancelled,
         }
     }
 

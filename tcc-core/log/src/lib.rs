@@ -9,6 +9,7 @@ mod error;
 mod fault;
 mod log;
 mod options;
+mod postgres;
 
 mod reads;
 mod record;

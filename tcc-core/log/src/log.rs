@@ -20,6 +20,7 @@ use crate::{
     NewTransaction, Owner, Park, RENEW_MAX, StuckBranch, TxLog, TxRecord,
     fault::{Fault, closed},
     options::Database,
+    postgres,
     reads::Reads,
     sqlite,
     writer::{
@@ -78,7 +79,7 @@ impl DatabaseLog {
     pub async fn open(options: LogOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         match options.checked()? {
             Database::Sqlite(path) => Ok(Self::start(sqlite::open(&options, &path, clock).await?, options)),
-            Database::Postgres(_) => Err(Error::Unusable("database_url: PostgreSQL is not supported yet".to_owned())),
+            Database::Postgres(connect) => Ok(Self::start(postgres::open(&options, *connect).await?, options)),
             Database::Mysql(_) => Err(Error::Unusable("database_url: MySQL is not supported yet".to_owned())),
         }
     }

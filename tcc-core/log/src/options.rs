@@ -34,7 +34,7 @@ pub struct LogOptions {
     /// PostgreSQL and MySQL: how long opening a connection may take, or waiting for one to read with, in milliseconds.
     pub connect_timeout_ms: u64,
     /// PostgreSQL and MySQL: how long a batch's statements may take, and after them its commit, in milliseconds. After that the
-    /// connection is dropped, and what was being committed is unknown.
+    /// connection is dropped, and what was being committed is unknown. So long may reading one transaction take, too.
     pub write_timeout_ms: u64,
     /// PostgreSQL and MySQL: how long a statement waits for a row that another gateway is changing, in milliseconds (MySQL:
     /// rounded up to seconds).
@@ -123,6 +123,16 @@ impl LogOptions {
             return Err(Error::Unusable("write_queue_max: is too large".to_owned()));
         }
         self.database().map_err(|problem| Error::Unusable(format!("database_url: {problem}")))
+    }
+
+    /// Refuses a database that keeps another log.
+    pub(crate) fn check_name(&self, stored: &str) -> Result<(), Error> {
+        if stored == self.name.as_str() {
+            Ok(())
+        } else {
+            let asked = &self.name;
+            Err(Error::Unusable(format!("name: this database is the transaction log `{stored}`, not `{asked}`")))
+        }
     }
 
     fn database(&self) -> Result<Database, &'static str> {

@@ -30,7 +30,9 @@ macro_rules! on_each_server {
 mod bad_input;
 mod command_line;
 mod coordinator;
+mod database_faults;
 mod faults;
+mod full_disk;
 mod gateways;
 mod operators;
 mod orders;

@@ -360,6 +360,15 @@ async fn outcomes_tell_participants_what_became_of_their_rows() {
     assert_eq!(outcomes[..3], [Outcome::Confirmed, Outcome::Finished, Outcome::Cancelled]);
     assert!(matches!(outcomes[3], Outcome::AskAgain { .. }), "{outcomes:?}");
     assert_eq!(outcomes[4..], [Outcome::Forgotten, Outcome::Cancelled]);
+    // Rows that contradict their transaction: such witnesses are never called finished.
+    let against = [
+        ask(branch_key(&confirmed, "stock"), BranchRowStatus::Cancelled),
+        ask(branch_key(&confirmed, "other"), BranchRowStatus::Confirmed),
+        ask(unknown.clone(), BranchRowStatus::Confirmed),
+        ask(unknown.clone(), BranchRowStatus::Cancelled),
+    ];
+    let outcomes = world.coordinator.outcomes(&main, &against).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Confirmed, Outcome::Cancelled, Outcome::Cancelled, Outcome::Finished]);
     let late = world.coordinator.submit(Submit { gid: Some(unknown.gid), ..order() }).await.unwrap();
     assert_eq!(late.status, TxStatus::Cancelled);
     let other = LogName::new("other").unwrap();

@@ -26,6 +26,8 @@ pub async fn what_is_due_is_claimed_with_its_branches_earliest_first(log: Arc<dy
     let (third, first, second) = (begun(&*log, at(3)).await, begun(&*log, at(1)).await, begun(&*log, at(2)).await);
     let before = log.now();
     let claimed: Vec<TxRecord> = log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim");
+    // Compares the clocks: the lease was taken by the database's.
+    log.probe().await.expect("probe");
     let (from, until) = (before.plus(samples::LEASE), log.now().plus(samples::LEASE));
     assert_eq!(claimed.iter().map(|record| record.gid).collect::<Vec<_>>(), [first, second, third]);
     for record in claimed {

@@ -18,6 +18,7 @@ pub mod decide;
 pub mod enlist;
 pub mod listing;
 pub mod owner;
+pub mod pair;
 pub mod progress;
 pub mod races;
 pub mod retention;
@@ -48,6 +49,7 @@ pub(crate) async fn loaded(log: &dyn TxLog, gid: tcc_types::Gid) -> TxRecord {
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:expr) => {
+        $crate::conformance_races!($make);
         $crate::conformance_tests! { @modules $make;
             begin {
                 a_begun_transaction_reads_back_whole
@@ -152,16 +154,6 @@ macro_rules! conformance_tests {
                 only_a_stuck_branch_can_be_marked_settled
                 an_unknown_branch_cannot_be_marked_settled
             }
-            races {
-                of_many_begins_under_one_key_one_wins
-                of_many_begins_of_one_gid_one_wins
-                begin_and_the_cancelled_record_agree
-                of_many_decisions_one_stands_for_all
-                a_confirm_never_overlooks_an_enlisted_branch
-                many_enlists_are_each_counted_once
-                concurrent_claims_never_share
-                whole_lives_run_side_by_side
-            }
         }
     };
     (@modules $make:expr; $($module:ident { $($case:ident)+ })+) => {
@@ -178,6 +170,25 @@ macro_rules! conformance_tests {
                 }
             )+
         })+
+    };
+}
+
+/// The same with only those cases in which many callers meet; for two logs on one database as a [`pair::Pair`], too.
+#[macro_export]
+macro_rules! conformance_races {
+    ($make:expr) => {
+        $crate::conformance_tests! { @modules $make;
+            races {
+                of_many_begins_under_one_key_one_wins
+                of_many_begins_of_one_gid_one_wins
+                begin_and_the_cancelled_record_agree
+                of_many_decisions_one_stands_for_all
+                a_confirm_never_overlooks_an_enlisted_branch
+                many_enlists_are_each_counted_once
+                concurrent_claims_never_share
+                whole_lives_run_side_by_side
+            }
+        }
     };
 }
 

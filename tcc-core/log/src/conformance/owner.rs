@@ -109,6 +109,8 @@ pub async fn a_lease_is_renewed_only_of_what_is_unfinished_and_the_owners(log: A
     let gids = [foreign.gid, mine[1], ended, samples::gid(log.now()), mine[0], decided];
     let before = log.now();
     let mut renewed = log.renew(samples::OWNER, &gids, samples::LEASE).await.expect("renew");
+    // Compares the clocks: the leases were taken by the database's.
+    log.probe().await.expect("probe");
     let (from, until) = (before.plus(samples::LEASE), log.now().plus(samples::LEASE));
     let mut expected = [mine[0], mine[1], decided];
     renewed.sort();

@@ -61,12 +61,7 @@ async fn identify(connection: &mut SqliteConnection, options: &LogOptions) -> Re
         .await
         .map_err(plain)?;
     let stored: String = query_scalar("SELECT name FROM tcc_log_identity").fetch_one(connection).await.map_err(plain)?;
-    if stored == options.name.as_str() {
-        Ok(())
-    } else {
-        let asked = &options.name;
-        Err(Error::Unusable(format!("name: this database is the transaction log `{stored}`, not `{asked}`")))
-    }
+    options.check_name(&stored)
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ macro_rules! conformance_tests {
             racing_tries_and_cancels_release_once,
             racing_all_three_never_confirms_and_cancels,
             concurrent_repeated_cancels_of_a_tried_branch_release_once,
-            concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback;
+            concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback,
+            deliveries_that_wait_for_a_try_that_fails_are_all_answered;
         }
         $crate::conformance_tests! { @each $open;
             rows:

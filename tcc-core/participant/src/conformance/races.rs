@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use tcc_types::{BranchRowStatus, Refusal, SettleAnswer, TryAnswer, TryCall, ViolationKind};
+use tcc_types::{BranchRowStatus, Op, Refusal, SettleAnswer, TryAnswer, TryCall, ViolationKind};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{BenchDatabase, Effects, Fixture, State};
+use super::{BenchDatabase, Effects, Fault, Fixture, State};
+use crate::Unknown;
 
 /// Branches of each case.
 pub const BRANCHES: usize = 700;
@@ -135,6 +136,42 @@ pub async fn concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback<D
         assert_eq!(f.try_branch(call).await, TryAnswer::Refused(Refusal::suspended()));
         f.assert_branch(call, Some(BranchRowStatus::Cancelled), Effects::NONE).await;
     }
+}
+
+/// Several deliveries wait for a Try that holds the row and then rolls back: the row that they waited for never was.
+pub async fn deliveries_that_wait_for_a_try_that_fails_are_all_answered<D: BenchDatabase>(f: Fixture<D>) {
+    const BRANCHES: usize = 30;
+    let mut empty = 0;
+    for _ in 0..BRANCHES {
+        let call = f.new_call();
+        f.bench.inject(Op::Try, Fault::WaitThenFail);
+        let mut first = JoinSet::new();
+        let (engine, delivered) = (f.engine.clone(), call.clone());
+        first.spawn(async move { engine.try_branch(delivered).await });
+        f.bench.until_one_waits().await;
+        let mut waiting = JoinSet::new();
+        for place in 0..6 {
+            let (f, call) = (f.clone(), call.clone());
+            waiting.spawn(async move {
+                if place % 2 == 0 {
+                    f.try_branch(&call).await;
+                } else {
+                    assert_eq!(f.cancel(&call).await, SettleAnswer::Done);
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        f.bench.open_gate();
+        assert_eq!(first.join_all().await, [Err(Unknown::Failed)]);
+        waiting.join_all().await;
+        assert_eq!(agree(&f, &call).await, Some(BranchRowStatus::Cancelled));
+        let row = f.store().branch_row(&call.key).await.expect("the row is read").expect("there is a row");
+        empty += u32::from(row.empty);
+    }
+    told(&f, BRANCHES, 7);
+    println!("{empty} of them ended as an empty rollback");
+    let books = f.books().await;
+    assert_eq!((books.available, books.frozen), (Fixture::<D>::INITIAL, 0));
 }
 
 /// What the row says must be what the ledger says. Returns the status.
