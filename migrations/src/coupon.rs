@@ -8,23 +8,17 @@ pub const BOOKKEEPING_TABLE: &str = "coupon_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    let mut migrator = sqlx::migrate!("./coupon/sqlite");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./coupon/sqlite"), BOOKKEEPING_TABLE)
 }
 
 /// For PostgreSQL.
 #[must_use]
 pub fn postgres() -> Migrator {
-    let mut migrator = sqlx::migrate!("./coupon/postgres");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./coupon/postgres"), BOOKKEEPING_TABLE)
 }
 
 /// For MySQL and MariaDB.
 #[must_use]
 pub fn mysql() -> Migrator {
-    let mut migrator = sqlx::migrate!("./coupon/mysql");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./coupon/mysql"), BOOKKEEPING_TABLE)
 }

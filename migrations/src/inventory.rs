@@ -8,23 +8,17 @@ pub const BOOKKEEPING_TABLE: &str = "inventory_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    let mut migrator = sqlx::migrate!("./inventory/sqlite");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./inventory/sqlite"), BOOKKEEPING_TABLE)
 }
 
 /// For PostgreSQL.
 #[must_use]
 pub fn postgres() -> Migrator {
-    let mut migrator = sqlx::migrate!("./inventory/postgres");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./inventory/postgres"), BOOKKEEPING_TABLE)
 }
 
 /// For MySQL and MariaDB.
 #[must_use]
 pub fn mysql() -> Migrator {
-    let mut migrator = sqlx::migrate!("./inventory/mysql");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./inventory/mysql"), BOOKKEEPING_TABLE)
 }

@@ -8,15 +8,17 @@ pub const BOOKKEEPING_TABLE: &str = "tcc_log_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    let mut migrator = sqlx::migrate!("./log/sqlite");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./log/sqlite"), BOOKKEEPING_TABLE)
 }
 
 /// For PostgreSQL.
 #[must_use]
 pub fn postgres() -> Migrator {
-    let mut migrator = sqlx::migrate!("./log/postgres");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./log/postgres"), BOOKKEEPING_TABLE)
+}
+
+/// For MySQL and MariaDB.
+#[must_use]
+pub fn mysql() -> Migrator {
+    crate::owned(sqlx::migrate!("./log/mysql"), BOOKKEEPING_TABLE)
 }

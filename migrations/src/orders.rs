@@ -8,23 +8,17 @@ pub const BOOKKEEPING_TABLE: &str = "orders_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    let mut migrator = sqlx::migrate!("./orders/sqlite");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./orders/sqlite"), BOOKKEEPING_TABLE)
 }
 
 /// For PostgreSQL.
 #[must_use]
 pub fn postgres() -> Migrator {
-    let mut migrator = sqlx::migrate!("./orders/postgres");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./orders/postgres"), BOOKKEEPING_TABLE)
 }
 
 /// For MySQL and MariaDB.
 #[must_use]
 pub fn mysql() -> Migrator {
-    let mut migrator = sqlx::migrate!("./orders/mysql");
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./orders/mysql"), BOOKKEEPING_TABLE)
 }

@@ -9,22 +9,17 @@ pub const BOOKKEEPING_TABLE: &str = "tcc_participant_migrations";
 /// For SQLite.
 #[must_use]
 pub fn sqlite() -> Migrator {
-    keeping_books(sqlx::migrate!("./participant/sqlite"))
+    crate::owned(sqlx::migrate!("./participant/sqlite"), BOOKKEEPING_TABLE)
 }
 
 /// For PostgreSQL. Run it with [`postgres::migrate`](crate::postgres::migrate).
 #[must_use]
 pub fn postgres() -> Migrator {
-    keeping_books(sqlx::migrate!("./participant/postgres"))
+    crate::owned(sqlx::migrate!("./participant/postgres"), BOOKKEEPING_TABLE)
 }
 
 /// For MySQL and MariaDB. Run it with [`mysql::migrate`](crate::mysql::migrate).
 #[must_use]
 pub fn mysql() -> Migrator {
-    keeping_books(sqlx::migrate!("./participant/mysql"))
-}
-
-fn keeping_books(mut migrator: Migrator) -> Migrator {
-    migrator.dangerous_set_table_name(BOOKKEEPING_TABLE);
-    migrator
+    crate::owned(sqlx::migrate!("./participant/mysql"), BOOKKEEPING_TABLE)
 }

@@ -19,7 +19,7 @@ macro_rules! sqlite_now {
 /// escapes. Nothing of the URL is repeated, since it may have a password in it.
 pub fn path_of(url: &str) -> Result<PathBuf, &'static str> {
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        return Err("must begin with `sqlite:` (`sqlite://data/name.db`); other databases are not supported yet");
+        return Err("must begin with `sqlite:` (`sqlite://data/name.db`)");
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));

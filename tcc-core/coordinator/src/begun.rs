@@ -79,6 +79,7 @@ async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begu
         match core.log.begin(transaction.clone()).await {
             Err(error) if error.is_retryable() && (unknown || matches!(error, tcc_log::Error::Unknown(_))) => {
                 unknown = true;
+                core.readiness.note(&error);
                 warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
                 sleep(core.entropy.jitter(policy.delay_max(failed))).await;
             }

@@ -36,6 +36,7 @@ async fn claim(core: &Arc<Core>) -> usize {
     let records = match core.log.claim(core.owner, limit, core.lease()).await {
         Ok(records) => records,
         Err(error) => {
+            core.readiness.note(&error);
             warn!(%error, "nothing could be claimed for recovery");
             return 0;
         }

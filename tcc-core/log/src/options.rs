@@ -54,7 +54,7 @@ impl Default for LogOptions {
             checkpoint_pages: 4_000,
             connect_timeout_ms: 3_000,
             write_timeout_ms: 5_000,
-            lock_wait_ms: 1_000,
+            lock_wait_ms: 250,
         }
     }
 }

@@ -54,6 +54,10 @@ pub trait Database: sqlx::Database + Sized {
     /// See [`BarrierStore::look`].
     fn look(conn: &mut Self::Connection, key: &BranchKey) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
 
+    /// Fails if the database has ended the transaction that settled this row, or will not commit it, and `COMMIT` would not say
+    /// so: the handler ignored an error.
+    fn check_settled(conn: &mut Self::Connection, key: &BranchKey) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
     /// See [`BarrierStore::keep_reserved`].
     fn keep_reserved(
         conn: &mut Self::Connection,

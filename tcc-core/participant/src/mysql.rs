@@ -16,7 +16,9 @@ use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp
 use crate::{
     BranchRow, Database, InDoubt, OldRow, OpenError, Options,
     pools::server_pool,
-    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, walk_from},
+    rows::{
+        branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, undone, walk_from,
+    },
 };
 
 /// What an insert does where there is a row: it takes the row's exclusive lock (a plain insert would take a shared one, and two
@@ -139,6 +141,13 @@ impl Database for MySql {
         );
         let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(conn).await?;
         Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
+    }
+
+    async fn check_settled(conn: &mut MySqlConnection, key: &BranchKey) -> Result<(), sqlx::Error> {
+        // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
+        const SQL: &str = "SELECT 1 FROM tcc_branches FORCE INDEX (PRIMARY) WHERE gid = ? AND branch_id = ? AND status <> 1";
+        let settled = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
+        settled.map(drop).ok_or_else(undone)
     }
 
     async fn keep_reserved(

@@ -25,7 +25,7 @@ pub struct Options {
     pub transaction_ms_max: u64,
     /// How long an operation may wait for its connection. 1 to 60,000.
     pub connection_wait_ms_max: u64,
-    /// How long the database may wait for another process's lock, each time. 1 to 60,000.
+    /// How long the database may wait for another's lock, each time; MySQL counts whole seconds, rounded up. 1 to 60,000.
     pub lock_wait_ms_max: u64,
     /// How often one operation runs its whole local transaction when the database asks for that (busy, locked, deadlock,
     /// serialization failure). 1 to 100.

@@ -128,6 +128,11 @@ impl Database for Postgres {
         Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
     }
 
+    async fn check_settled(conn: &mut PgConnection, _: &BranchKey) -> Result<(), sqlx::Error> {
+        // After an error any statement fails but COMMIT, which rolls back and reports success.
+        sqlx::query("SELECT 1").execute(conn).await.map(drop)
+    }
+
     async fn keep_reserved(
         conn: &mut PgConnection,
         key: &BranchKey,

@@ -123,12 +123,12 @@ pub(crate) fn walk_from(after: Option<&BranchKey>) -> (String, &str) {
 
 /// The row that this very transaction inserted must still be there.
 pub(crate) fn inserted_here(rows_affected: u64) -> Result<(), sqlx::Error> {
-    match rows_affected {
-        1 => Ok(()),
-        _ => Err(sqlx::Error::Protocol(
-            "the branch's row is gone: the handler ended the transaction, or ignored an error".to_owned(),
-        )),
-    }
+    if rows_affected == 1 { Ok(()) } else { Err(undone()) }
+}
+
+/// What the transaction did to the row is not there any more.
+pub(crate) fn undone() -> sqlx::Error {
+    sqlx::Error::Protocol("the branch's row is as before: the handler ended the transaction, or ignored an error".to_owned())
 }
 
 pub(crate) fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {

@@ -136,6 +136,7 @@ pub async fn confirm<P: Participant>(
             let branch = BranchContext::new(call.key.clone());
             let reserved = P::Reserved::decode(reserved)?;
             participant.on_confirm(conn, &branch, reserved).await.map_err(Error::Handler)?;
+            P::Db::check_settled(conn, &call.key).await?;
             Ok(SettleAnswer::Done)
         }
     }
@@ -159,6 +160,7 @@ pub async fn cancel<P: Participant>(
             let branch = BranchContext::new(call.key.clone());
             let reserved = P::Reserved::decode(reserved)?;
             participant.on_cancel(conn, &branch, reserved).await.map_err(Error::Handler)?;
+            P::Db::check_settled(conn, &call.key).await?;
             Ok(SettleAnswer::Done)
         }
     }

@@ -168,7 +168,7 @@ fn queries(count: usize) -> Vec<OutcomeQuery> {
 #[tokio::test]
 async fn the_next_gateway_is_asked_where_one_does_not_answer_and_then_stays_the_first() {
     let served = Served::start(&[Manner::IsDown, Manner::Hangs, Manner::Answers(Outcome::Confirmed)]).await;
-    let source = served.source(300);
+    let source = served.source(2_000);
     let asked = queries(3);
     assert_eq!(source.outcomes(&main_log(), &asked).await, Ok(vec![Outcome::Confirmed; 3]));
     assert_eq!([0, 1, 2].map(|index| served.sizes(index)), [[3], [3], [3]]);

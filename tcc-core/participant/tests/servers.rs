@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySql, Postgres, Row};
 use tcc_participant::{
     BranchContext, ConnectionOf, Database, Engine, OpenError, Options, Participant, Result, Store, Tried, Unknown,
-    conformance::{Effects, Fixture, Kept, State, Want, races},
+    conformance::{BenchDatabase, Effects, Fixture, Kept, State, Want, races},
     status_of_sql,
 };
 use tcc_servers::{Kind, Server};
@@ -70,10 +70,7 @@ where
 }
 
 /// On a database whose sessions are serializable by default.
-async fn each_statement_sees_what_was_committed_before_it<D: Database>(f: &Fixture<D>)
-where
-    D: tcc_participant::conformance::BenchDatabase,
-{
+async fn each_statement_sees_what_was_committed_before_it<D: BenchDatabase>(f: &Fixture<D>) {
     let call = f.new_call();
     let mut transaction = f.store().begin().await.expect("it begins");
     let look = D::look(&mut transaction, &call.key).await.expect("it looks");
@@ -85,10 +82,9 @@ where
     assert_eq!(f.cancel(&call).await, SettleAnswer::Done);
 }
 
-async fn a_deadlock_between_handlers_runs_one_of_them_anew<D: Database>(store: Store<D>)
+async fn a_deadlock_between_handlers_runs_one_of_them_anew<D: BenchDatabase>(store: Store<D>)
 where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-    D: tcc_participant::conformance::BenchDatabase,
 {
     execute(&store, "CREATE TABLE locks (id BIGINT PRIMARY KEY, n BIGINT NOT NULL)").await;
     execute(&store, "INSERT INTO locks VALUES (1, 0), (2, 0)").await;
@@ -112,10 +108,7 @@ where
     assert_eq!(engine.retries(), 1);
 }
 
-async fn a_lock_held_elsewhere_is_unknown_and_the_next_delivery_succeeds<D>(url: &str)
-where
-    D: tcc_participant::conformance::BenchDatabase,
-{
+async fn a_lock_held_elsewhere_is_unknown_and_the_next_delivery_succeeds<D: BenchDatabase>(url: &str) {
     let options = Options { lock_wait_ms_max: 1_000, attempts_max: 1, ..Options::default() };
     let f = Fixture::new(Store::<D>::open(url, &options).await.expect("the database opens")).await;
     let call = f.branch_in(State::Tried).await;
@@ -128,10 +121,7 @@ where
 }
 
 /// `kill` ends all other connections to the database.
-async fn killed_connections_are_replaced<D>(f: &Fixture<D>, kill: impl AsyncFn())
-where
-    D: tcc_participant::conformance::BenchDatabase,
-{
+async fn killed_connections_are_replaced<D: BenchDatabase>(f: &Fixture<D>, kill: impl AsyncFn()) {
     let tried = f.branch_in(State::Tried).await;
     let mut cut = f.store().begin().await.expect("it begins");
     kill().await;

@@ -155,16 +155,30 @@ async fn the_sdks_tables_have_names_of_their_own() {
 }
 
 #[tokio::test]
-async fn what_asks_for_overdue_rows_uses_the_small_index() {
+async fn rows_in_doubt_and_old_rows_are_found_by_their_indexes() {
     let folder = TempDir::new().expect("a folder is made");
     let store = open(&folder, &Options::default()).await;
-    for sql in [
-        "EXPLAIN QUERY PLAN SELECT gid FROM tcc_branches WHERE status = 1 AND ask_after < 5",
-        "EXPLAIN QUERY PLAN SELECT COUNT(*) FROM tcc_branches WHERE status = 1",
+    for (sql, index) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT gid FROM tcc_branches WHERE status = 1 AND ask_after <= \
+             CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 ORDER BY ask_after LIMIT 5",
+            "INDEX tcc_branches_tried (ask_after<?)",
+        ),
+        ("EXPLAIN QUERY PLAN SELECT COUNT(*) FROM tcc_branches WHERE status = 1", "tcc_branches_tried"),
+        (
+            "EXPLAIN QUERY PLAN SELECT gid, reserved FROM tcc_branches WHERE status = 1 AND forgotten_at IS NOT NULL \
+             AND (gid, branch_id) > ('a', 'b') ORDER BY gid, branch_id LIMIT 5",
+            "INDEX tcc_branches_forgotten",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT gid, status FROM tcc_branches WHERE (gid, branch_id) > ('a', 'b') AND gid < 'c' \
+             ORDER BY gid, branch_id LIMIT 5",
+            "PRIMARY KEY ((gid,branch_id)>(?,?)",
+        ),
     ] {
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(sql).fetch_all(store.read_pool()).await.expect("it is explained");
-        assert!(plan.iter().all(|(.., step)| step.contains("tcc_branches_tried")), "{plan:?}");
+        assert!(plan.iter().all(|(.., step)| step.contains(index)), "{plan:?}");
     }
 }
 

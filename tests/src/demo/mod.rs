@@ -19,7 +19,9 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use futures::stream::{StreamExt, TryStreamExt};
-use tcc_proto::{coupon::v1::IssueCouponRequest, inventory::v1::AddStockRequest, order::v1::OrderStatus};
+use tcc_proto::{
+    coupon::v1::IssueCouponRequest, inventory::v1::AddStockRequest, order::v1::OrderStatus, tcc::v1::TransactionStatus,
+};
 use tcc_types::{Clock, SystemClock};
 use tokio::{
     sync::{mpsc, watch},

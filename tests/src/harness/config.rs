@@ -230,11 +230,13 @@ impl ClusterConfig {
     /// The configuration of one process, as its shipped binary would read it from a file.
     pub(crate) fn of(&self, role: Role, listen: SocketAddr, databases: &Databases, peers: &Peers) -> Value {
         let telemetry = json!({ "filter": self.log_filter });
+        let gateways: Vec<String> = peers.gateways.iter().copied().map(endpoint).collect();
         let of_participant = |owner| {
             json!({
                 "listen": listen,
                 "database_url": self.url(databases, owner),
                 "participant": self.participant,
+                "coordinators": { LOG_NAME: { "endpoints": gateways } },
                 "coordinators": { LOG_NAME: { "endpoints": peers.gateways.iter().copied().map(endpoint).collect::<Vec<_>>() } },
                 "drain_ms": self.drain_ms,
                 "telemetry": telemetry,

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
+use tcc_servers::{Kind, PASSWORD, Server};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -51,9 +52,14 @@ struct Served {
 }
 
 async fn serve(data: &Path) -> anyhow::Result<Served> {
+    serve_with(data, &[]).await
+}
+
+async fn serve_with(data: &Path, more: &[(&str, &str)]) -> anyhow::Result<Served> {
     let mut process = Command::new(env!("CARGO_BIN_EXE_tcc-cluster"))
         .args(["serve", "--gateway-port", "0", "--inventory-port", "0", "--coupon-port", "0", "--data"])
         .arg(data)
+        .envs(more.iter().copied())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
@@ -133,6 +139,54 @@ async fn a_served_cluster_takes_orders_by_hand_and_keeps_them() -> anyhow::Resul
     let kept = said(&["order", "get", &order_id, "--gateway", &again.gateway]).await?;
     assert!(kept.contains("confirmed"), "{kept}");
     again.interrupt().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_on_a_server_outlives_a_gateway_too() -> anyhow::Result<()> {
+    for store in ["postgres", "mysql"] {
+        let said = said(&["demo", "--orders", "150", "--concurrency", "16", "--store", store, "--gateways", "2"]).await?;
+        assert_eq!(said.lines().last(), Some("verdict: books balance"), "{store}: {said}");
+        assert!(!said.contains(PASSWORD), "{store}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_on_the_users_own_server_keeps_its_orders_there() -> anyhow::Result<()> {
+    for kind in Kind::ALL {
+        let server = tokio::task::spawn_blocking(move || Server::start(kind)).await??;
+        let url = server.url("shop");
+        let (data, variable) = (tempfile::tempdir()?, [("TCC_DATABASE_URL", url.as_str())]);
+        let served = serve_with(data.path(), &variable).await?;
+        let create = ["order", "create", "--user", "ann", "--line", "apple=2", "--key", "k-1", "--gateway", &served.gateway];
+        let placed = said(&create).await?;
+        assert!(placed.contains("confirmed"), "{kind}: {placed}");
+        let order_id = placed.lines().next().and_then(|line| line.strip_prefix("order ")).context("no order id")?.to_owned();
+        served.interrupt().await?;
+        let files = std::fs::read_dir(data.path())?.map(|entry| Ok(entry?.file_name())).collect::<anyhow::Result<Vec<_>>>()?;
+        assert_eq!(files, ["logs"], "{kind}: a database is in the folder");
+
+        let again = serve_with(data.path(), &variable).await?;
+        let kept = said(&["order", "get", &order_id, "--gateway", &again.gateway]).await?;
+        assert!(kept.contains("confirmed"), "{kind}: {kept}");
+        again.interrupt().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_contradict_each_other_are_refused_without_repeating_a_password() -> anyhow::Result<()> {
+    let url = "postgres://ann:hush-hush@127.0.0.1:1/shop";
+    for (arguments, part) in [
+        (vec!["serve", "--gateways", "2"], "one gateway at a time"),
+        (vec!["serve", "--store", "mysql", "--database-url", url], "--store"),
+        (vec!["serve", "--database-url", url], "127.0.0.1:1"),
+        (vec!["serve", "--database-url", "oracle://ann:hush-hush@x/y"], "postgres://"),
+    ] {
+        let said = complained(&arguments).await?;
+        assert!(said.contains(part) && !said.contains("hush"), "{arguments:?}: {said}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,10 +74,8 @@ async fn a_participant_whose_disk_is_full_delays_orders_and_breaks_none() -> any
     let mut during = JoinSet::new();
     during.spawn(async move { order_with_retry(orders, &request).await });
     eventually("an order waits for inventory", async || {
-        let request = ListTransactionsRequest {
-            statuses: vec![TransactionStatus::Trying.into()],
-            ..ListTransactionsRequest::default()
-        };
+        let request =
+            ListTransactionsRequest { statuses: vec![TransactionStatus::Trying.into()], ..ListTransactionsRequest::default() };
         Ok((!stage.coordinator().list(request).await?.into_inner().transactions.is_empty()).then_some(()))
     })
     .await?;

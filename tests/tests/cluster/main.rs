@@ -27,6 +27,23 @@ macro_rules! on_each_server {
     };
 }
 
+/// Each of these on all three databases.
+macro_rules! on_each_store {
+    ($($name:ident),+ $(,)?) => {
+        on_each_server!($($name),+);
+
+        mod sqlite {
+            use super::Store;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name(Store::Sqlite).await
+                }
+            )+
+        }
+    };
+}
+
 mod bad_input;
 mod command_line;
 mod coordinator;
@@ -36,9 +53,12 @@ mod full_disk;
 mod gateways;
 mod operators;
 mod orders;
+mod overload;
 mod participants;
 mod processes;
+mod scenarios;
 mod stores;
+mod wiped_log;
 
 use tcc_cluster::{
     harness::ClusterConfig,

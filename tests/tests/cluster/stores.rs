@@ -1,7 +1,8 @@
 //! The same system on a database server: orders, refusals, holds and a killed gateway mean what they mean on SQLite.
 
+use sqlx::{Connection, MySqlConnection, PgConnection, SqliteConnection};
 use tcc_cluster::{
-    harness::{ClusterConfig, Owner, Role, Scope, ServerChoice, Store},
+    harness::{ClusterConfig, Owner, Role, Scope, ServerChoice, Store, order_with_retry, repeat},
     stage::{Stage, held, order, refusal_code, with_coupon},
 };
 use tcc_proto::{
@@ -94,14 +95,44 @@ async fn a_database_that_is_killed_comes_back_with_every_order(store: Store) -> 
     stage.server().unwrap().kill()?;
     assert!(stage.place(order("k-3", &[("apple", 4)])).await.is_err(), "an order was taken without a database");
     stage.server().unwrap().restart()?;
-    let placed = tcc_cluster::harness::order_with_retry(stage.orders(), &order("k-3", &[("apple", 4)])).await?.0;
+    // Its clients find out one by one that their connections are gone, and say "repeat".
+    let placed = order_with_retry(stage.orders(), &order("k-3", &[("apple", 4)])).await?.0;
     assert_eq!(placed.status(), OrderStatus::Confirmed);
-    assert_eq!(read(&stage, &before.order_id).await?.status(), OrderStatus::Confirmed);
+    let request = GetOrderRequest { order_id: before.order_id };
+    let read = repeat(async || stage.orders().get_order(request.clone()).await).await?.0.into_inner();
+    assert_eq!(read.order.unwrap().status(), OrderStatus::Confirmed);
     let request = ConfirmOrderRequest { order_id: hold.order_id };
-    assert_eq!(stage.orders().confirm_order(request).await?.into_inner().order.unwrap().status(), OrderStatus::Confirmed);
+    let confirmed = repeat(async || stage.orders().confirm_order(request.clone()).await).await?.0.into_inner();
+    assert_eq!(confirmed.order.unwrap().status(), OrderStatus::Confirmed);
     stage.must_balance(Scope::AtRestOrdersOnly).await?;
     assert_eq!(stage.read_stock("apple").await?.sold, 7);
     stage.finish().await
+}
+
+async fn connect(store: Store, url: &str) -> sqlx::Result<()> {
+    match store {
+        Store::Sqlite => SqliteConnection::connect(url).await?.close().await,
+        Store::Postgres => PgConnection::connect(url).await?.close().await,
+        Store::Mysql => MySqlConnection::connect(url).await?.close().await,
+    }
+}
+
+async fn a_temporary_cluster_leaves_nothing_on_a_given_server(store: Store) -> anyhow::Result<()> {
+    let at = ServerChoice::At(tcc_servers::shared(store.kind().unwrap()).url("guest"));
+    let stage = Stage::start(ClusterConfig { store, server: at, ..quick() }).await?;
+    let urls = Owner::ALL.map(|owner| stage.database_url(owner).to_owned());
+    for url in &urls {
+        assert!(url.contains("/guest_"), "{url}");
+        connect(store, url).await?;
+    }
+    stage.stock("apple", 1).await?;
+    stage.place(order("k-1", &[("apple", 1)])).await?;
+    stage.finish().await?;
+    for url in &urls {
+        let error = connect(store, url).await.expect_err("the database is still there");
+        assert!(error.to_string().contains("guest_"), "{error}");
+    }
+    Ok(())
 }
 
 async fn no_password_is_told(store: Store) -> anyhow::Result<()> {
@@ -124,5 +155,6 @@ on_each_server!(
     holds_wait_and_outlive_everybody,
     the_last_piece_is_sold_once,
     a_database_that_is_killed_comes_back_with_every_order,
+    a_temporary_cluster_leaves_nothing_on_a_given_server,
     no_password_is_told,
 );

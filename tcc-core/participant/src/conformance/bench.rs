@@ -119,6 +119,9 @@ pub trait BenchDatabase: Database {
     /// Reads stock and rows in one statement.
     fn books(store: &Store<Self>) -> impl Future<Output = Result<Books, sqlx::Error>> + Send;
 
+    /// Ends the transaction, or makes it unable to commit, as the database does by itself on some errors; returns none.
+    fn lose_transaction(conn: &mut Self::Connection) -> impl Future<Output = ()> + Send;
+
     /// Makes a branch's row as old as a case needs it, whatever its status.
     fn set_times(
         store: &Store<Self>,
@@ -136,12 +139,16 @@ pub trait BenchDatabase: Database {
 pub enum Fault {
     /// Says no.
     Refuse,
+    /// Says no with this message.
+    RefuseWith(&'static str),
     /// Fails.
     Fail,
     /// Panics.
     Panic,
     /// Never returns.
     Hang,
+    /// Ignores an error with which the database ended the transaction, and says yes.
+    LoseTransaction,
     /// Waits for [`Bench::open_gate`], then goes on.
     Wait,
     /// Waits for [`Bench::open_gate`], then fails.
@@ -218,11 +225,15 @@ impl<D> Bench<D> {
     }
 
     /// What is common to all handlers: everything but a "no" and an output.
-    async fn suffer(&self, fault: Option<Fault>) -> Result<()> {
+    async fn suffer(&self, conn: &mut D::Connection, fault: Option<Fault>) -> Result<()>
+    where
+        D: BenchDatabase,
+    {
         match fault {
-            None | Some(Fault::Refuse | Fault::Output(_)) => {}
+            None | Some(Fault::Refuse | Fault::RefuseWith(_) | Fault::Output(_)) => {}
             Some(Fault::Fail) => return Err("injected failure".into()),
             Some(Fault::Panic) => panic!("injected panic"),
+            Some(Fault::LoseTransaction) => D::lose_transaction(conn).await,
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Wait) => self.wait_at_gate().await,
             Some(Fault::WaitThenFail) => {
@@ -245,15 +256,17 @@ impl<D: BenchDatabase> Participant for Bench<D> {
             return Ok(Tried::refused("OUT_OF_STOCK", "not enough pieces"));
         }
         D::record(conn, &branch.key, Op::Try, want.pieces).await?;
-        self.suffer(fault).await?;
+        self.suffer(conn, fault).await?;
         let kept = Kept { pieces: want.pieces, note: "kept".to_owned() };
         match fault {
             Some(Fault::Refuse) => Ok(Tried::refused("INJECTED", "injected refusal")),
+            Some(Fault::RefuseWith(message)) => Ok(Tried::refused("INJECTED", message)),
             Some(Fault::Output(size_bytes)) => {
                 let output = Kept { note: "x".repeat(size_bytes), ..kept.clone() };
                 Ok(Tried::reserved_with(kept, &output))
             }
-            None | Some(Fault::Fail | Fault::Panic | Fault::Hang | Fault::Wait | Fault::WaitThenFail) => {
+            None
+            | Some(Fault::Fail | Fault::Panic | Fault::Hang | Fault::LoseTransaction | Fault::Wait | Fault::WaitThenFail) => {
                 let output = kept.clone();
                 Ok(Tried::reserved_with(kept, &output))
             }
@@ -264,14 +277,14 @@ impl<D: BenchDatabase> Participant for Bench<D> {
         let fault = self.begin(Op::Confirm);
         D::spend(conn, kept.pieces).await?;
         D::record(conn, &branch.key, Op::Confirm, kept.pieces).await?;
-        self.suffer(fault).await
+        self.suffer(conn, fault).await
     }
 
     async fn on_cancel(&self, conn: &mut ConnectionOf<Self>, branch: &BranchContext, kept: Kept) -> Result<()> {
         let fault = self.begin(Op::Cancel);
         D::release(conn, kept.pieces).await?;
         D::record(conn, &branch.key, Op::Cancel, kept.pieces).await?;
-        self.suffer(fault).await
+        self.suffer(conn, fault).await
     }
 }
 

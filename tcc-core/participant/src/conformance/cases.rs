@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use prost::Message;
 use tcc_types::{
-    BranchId, BranchRowStatus, LogName, Payload, Refusal, SettleAnswer, TryAnswer, TryCall, Violation, ViolationKind,
+    BranchId, BranchRowStatus, LogName, Op, Payload, Refusal, SettleAnswer, TryAnswer, TryCall, Violation, ViolationKind,
 };
 
-use super::{BenchDatabase, Effects, Fixture, State, Want};
+use super::{BenchDatabase, Effects, Fault, Fixture, State, Want};
 use crate::within;
 
 const TRIED: Option<BranchRowStatus> = Some(BranchRowStatus::Tried);
@@ -53,6 +53,21 @@ pub async fn try_of_a_refused_row_says_the_same_no<D: BenchDatabase>(f: Fixture<
     assert_eq!(f.try_branch(&call).await, TryAnswer::Refused(refusal));
     assert_eq!(f.bench.handled(), 1, "the handler ran again");
     f.assert_branch(&call, REFUSED, Effects::NONE).await;
+}
+
+/// Try, refused in words that not every database can store as they are: the first answer is what can be repeated.
+pub async fn a_refusal_in_any_characters_is_repeated_as_it_was_given<D: BenchDatabase>(f: Fixture<D>) {
+    for message in ["zero \0 character", "Über 💶 'quoted' \\ \"twice\" %_ ", "", "\u{10ffff}\n\r\t"] {
+        let call = f.new_call();
+        f.bench.inject(Op::Try, Fault::RefuseWith(message));
+        let first = f.try_branch(&call).await;
+        let TryAnswer::Refused(refusal) = &first else {
+            panic!("not refused, but {first:?}");
+        };
+        assert_eq!(refusal.message, message.replace('\0', "\u{fffd}"));
+        assert_eq!(f.try_branch(&call).await, first);
+        f.assert_branch(&call, REFUSED, Effects::NONE).await;
+    }
 }
 
 /// Try, confirmed.

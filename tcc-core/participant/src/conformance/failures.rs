@@ -91,6 +91,27 @@ pub async fn a_failed_cancel_keeps_the_reservation_until_it_succeeds<D: BenchDat
     f.assert_branch(&call, CANCELLED, Effects::RELEASED).await;
 }
 
+/// The handler should have handed the error on; what was rolled back is not answered as done all the same.
+pub async fn a_handler_that_ignores_the_end_of_its_transaction_is_unknown<D: BenchDatabase>(f: Fixture<D>) {
+    let call = f.new_call();
+    f.bench.inject(Op::Try, Fault::LoseTransaction);
+    assert_eq!(f.engine.try_branch(call.clone()).await, Err(Unknown::Failed));
+    f.assert_branch(&call, None, Effects::NONE).await;
+    f.assert_yes(f.try_branch(&call).await);
+    let other = f.branch_in(State::Tried).await;
+    f.bench.inject(Op::Confirm, Fault::LoseTransaction);
+    assert_eq!(f.engine.confirm(Fixture::<D>::confirm_of(&call)).await, Err(Unknown::Failed));
+    f.bench.inject(Op::Cancel, Fault::LoseTransaction);
+    assert_eq!(f.engine.cancel(Fixture::<D>::cancel_of(&other)).await, Err(Unknown::Failed));
+    for call in [&call, &other] {
+        f.assert_branch(call, TRIED, Effects::RESERVED).await;
+    }
+    assert_eq!(f.confirm(&call).await, SettleAnswer::Done);
+    f.assert_branch(&call, CONFIRMED, Effects::SPENT).await;
+    assert_eq!(f.cancel(&other).await, SettleAnswer::Done);
+    f.assert_branch(&other, CANCELLED, Effects::RELEASED).await;
+}
+
 /// Starts a Try whose handler waits, and drops the call while it does.
 async fn drop_a_waiting_try<D: BenchDatabase>(f: &Fixture<D>, call: &tcc_types::TryCall) {
     let mut calls = JoinSet::new();

@@ -55,6 +55,10 @@ impl BenchDatabase for MySql {
         Ok(Books { initial, available, frozen, sold, tried })
     }
 
+    async fn lose_transaction(conn: &mut MySqlConnection) {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(conn).await;
+    }
+
     async fn set_times(
         store: &Store<Self>,
         key: &BranchKey,

@@ -55,6 +55,10 @@ impl BenchDatabase for Postgres {
         Ok(Books { initial, available, frozen, sold, tried })
     }
 
+    async fn lose_transaction(conn: &mut PgConnection) {
+        let _ = sqlx::raw_sql("SELECT 1 / 0").execute(conn).await;
+    }
+
     async fn set_times(
         store: &Store<Self>,
         key: &BranchKey,

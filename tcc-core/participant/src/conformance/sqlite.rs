@@ -54,6 +54,10 @@ impl BenchDatabase for Sqlite {
         Ok(Books { initial, available, frozen, sold, tried })
     }
 
+    async fn lose_transaction(conn: &mut SqliteConnection) {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(conn).await;
+    }
+
     async fn set_times(
         store: &Store<Self>,
         key: &BranchKey,

@@ -20,27 +20,36 @@ const LOOKED_AT_MAX: u32 = RENEW_MAX as u32;
 
 /// Only the index of unfinished transactions: this must not slow down as the history grows. The clock is read once, in a
 /// subquery: what the index could be asked for with a function that may change from row to row would be nothing.
-const DUE: &str = concat!(
+pub(super) const DUE: &str = concat!(
     "SELECT gid FROM tcc_log_transactions WHERE finished_at IS NULL AND next_attempt_at <= (SELECT ",
     postgres_now!(),
     ") ORDER BY next_attempt_at, gid LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
 
 /// The rows are locked: nobody came between.
-const LEASE: &str = concat!(
+pub(super) const LEASE: &str = concat!(
     "UPDATE tcc_log_transactions SET owner = $2, next_attempt_at = greatest($4, ",
     postgres_now!(),
     ") + $3 WHERE gid = ANY($1::bytea[])"
 );
 
-const RENEW: &str = concat!(
+pub(super) const RENEW: &str = concat!(
     "UPDATE tcc_log_transactions AS t SET next_attempt_at = greatest($4, ",
     postgres_now!(),
     ") + $3 FROM unnest($1::bytea[]) AS v(gid) \
      WHERE t.gid = v.gid AND t.owner = $2 AND t.finished_at IS NULL RETURNING t.gid"
 );
 
-const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
+/// By the primary key, whose order is that of minting.
+pub(super) const MINTED: &str =
+    "SELECT gid, finished_at FROM tcc_log_transactions WHERE gid > $1 AND gid < $2 ORDER BY gid LIMIT $3";
+
+pub(super) const DELETE: &str =
+    "DELETE FROM tcc_log_transactions WHERE gid = ANY($1::bytea[]) AND finished_at IS NOT NULL RETURNING gid";
+
+pub(super) const DELETE_BRANCHES: &str = "DELETE FROM tcc_log_branches WHERE gid = ANY($1::bytea[])";
+
+pub(super) const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
                       WHERE gid = $1 AND branch_id = $2 AND stuck_kind IS NOT NULL";
 
 pub(super) async fn apply(connection: &mut PgConnection, alone: &mut Alone, now: Timestamp) -> Result<(), Fault> {
@@ -138,13 +147,12 @@ async fn renew(connection: &mut PgConnection, renew: &Renew, now: Timestamp) -> 
 
 async fn delete_ended(connection: &mut PgConnection, question: DeleteEnded) -> Result<Deleted, Fault> {
     let limit = question.limit.min(LOOKED_AT_MAX);
-    let looked_at =
-        query("SELECT gid, finished_at FROM tcc_log_transactions WHERE gid > $1 AND gid < $2 ORDER BY gid LIMIT $3")
-            .bind(question.after.map_or_else(Vec::new, |gid| gid.as_bytes().to_vec()))
-            .bind(&Gid::first_of(question.ended_before).as_bytes()[..])
-            .bind(i64::from(limit))
-            .fetch_all(&mut *connection)
-            .await?;
+    let looked_at = query(MINTED)
+        .bind(question.after.map_or_else(Vec::new, |gid| gid.as_bytes().to_vec()))
+        .bind(&Gid::first_of(question.ended_before).as_bytes()[..])
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await?;
     let mut ended = Vec::with_capacity(looked_at.len());
     for row in &looked_at {
         if row.maybe_int(1)?.is_some_and(|at| at < question.ended_before.as_micros()) {
@@ -157,12 +165,9 @@ async fn delete_ended(connection: &mut PgConnection, question: DeleteEnded) -> R
         return Ok(Deleted { transactions: 0, next });
     }
     // Another gateway may delete the same: only what this one deletes is counted, and loses its branches here.
-    let rows = query("DELETE FROM tcc_log_transactions WHERE gid = ANY($1::bytea[]) AND finished_at IS NOT NULL RETURNING gid")
-        .bind(bytes_of(&ended))
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows = query(DELETE).bind(bytes_of(&ended)).fetch_all(&mut *connection).await?;
     let deleted: Vec<Gid> = rows::gids(&rows)?;
-    query("DELETE FROM tcc_log_branches WHERE gid = ANY($1::bytea[])").bind(bytes_of(&deleted)).execute(connection).await?;
+    query(DELETE_BRANCHES).bind(bytes_of(&deleted)).execute(connection).await?;
     Ok(Deleted { transactions: deleted.len() as u64, next })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-const INSERT: &str = concat!(
+pub(super) const INSERT: &str = concat!(
     "INSERT INTO tcc_log_transactions (",
     head_columns!(),
     ") SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[], \
@@ -25,11 +25,11 @@ const INSERT: &str = concat!(
      $15::bigint[]) ON CONFLICT DO NOTHING RETURNING gid"
 );
 
-const INSERT_BRANCHES: &str = "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) \
+pub(super) const INSERT_BRANCHES: &str = "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) \
                                SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[]) \
                                ON CONFLICT DO NOTHING RETURNING gid";
 
-const GIDS_BY_KEY: &str = "SELECT t.gid, t.initiator, t.idempotency_key FROM unnest($1::text[], $2::text[]) AS v(initiator, key) \
+pub(super) const GIDS_BY_KEY: &str = "SELECT t.gid, t.initiator, t.idempotency_key FROM unnest($1::text[], $2::text[]) AS v(initiator, key) \
                            JOIN tcc_log_transactions AS t ON t.initiator = v.initiator AND t.idempotency_key = v.key \
                            WHERE t.idempotency_key IS NOT NULL";
 

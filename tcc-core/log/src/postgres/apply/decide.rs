@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Status 1 is trying. Votes are NULL for Cancel, which needs none.
-const DECIDE: &str = "UPDATE tcc_log_transactions AS t \
+pub(super) const DECIDE: &str = "UPDATE tcc_log_transactions AS t \
                       SET status = v.status, next_attempt_at = v.next_attempt_at, cause = v.cause, owner = v.owner, decided_at = $7 \
                       FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[]) \
                       AS v(gid, status, next_attempt_at, cause, votes, owner) \

@@ -20,12 +20,12 @@ use crate::{
 /// Status 1 is trying, 3 is decided on request and open to branches. Whether the branch is there is not asked here: of another
 /// gateway's, which this statement may wait for, it would not see the branch. It locks the transaction, so that whoever comes
 /// next sees both.
-const RAISE: &str = "UPDATE tcc_log_transactions AS t SET branch_count = t.branch_count + 1 \
+pub(super) const RAISE: &str = "UPDATE tcc_log_transactions AS t SET branch_count = t.branch_count + 1 \
                      FROM unnest($1::bytea[], $2::bigint[]) AS v(gid, branches_max) \
                      WHERE t.gid = v.gid AND t.status = 1 AND t.decides = 3 AND t.branch_count < v.branches_max \
                      RETURNING t.gid, t.branch_count";
 
-const LOWER: &str = "UPDATE tcc_log_transactions SET branch_count = branch_count - 1 WHERE gid = ANY($1::bytea[])";
+pub(super) const LOWER: &str = "UPDATE tcc_log_transactions SET branch_count = branch_count - 1 WHERE gid = ANY($1::bytea[])";
 
 pub(super) async fn apply(connection: &mut PgConnection, asks: &mut [Ask<Enlist, Enlisted>]) -> Result<(), Fault> {
     if asks.is_empty() {

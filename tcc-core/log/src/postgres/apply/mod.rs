@@ -8,6 +8,8 @@ mod begin;
 mod decide;
 mod enlist;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use sqlx::PgConnection;
 use tcc_types::Timestamp;

@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-const PARK: &str = "UPDATE tcc_log_transactions AS t \
+pub(super) const PARK: &str = "UPDATE tcc_log_transactions AS t \
                     SET next_attempt_at = v.next_attempt_at, has_stuck = greatest(t.has_stuck, v.has_stuck) \
                     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v(gid, next_attempt_at, has_stuck, owner) \
                     WHERE t.gid = v.gid AND t.owner = v.owner AND t.finished_at IS NULL RETURNING t.gid";
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
-const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled = coalesce(b.settled, v.settled), attempts = v.attempts, \
+pub(super) const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled = coalesce(b.settled, v.settled), attempts = v.attempts, \
                              stuck_kind = CASE WHEN coalesce(b.settled, v.settled) IS NULL THEN v.stuck_kind END, \
                              stuck_since = CASE WHEN coalesce(b.settled, v.settled) IS NULL THEN v.stuck_since END, \
                              stuck_detail = CASE WHEN coalesce(b.settled, v.settled) IS NULL THEN v.stuck_detail END \
@@ -32,11 +32,11 @@ const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled = coalesce
                              WHERE b.gid = v.gid AND b.branch_id = v.branch_id";
 
 /// Confirming (2) becomes confirmed (3), cancelling (4) becomes cancelled (5).
-const FINISH: &str = "UPDATE tcc_log_transactions AS t SET status = t.status + 1, finished_at = $2 \
+pub(super) const FINISH: &str = "UPDATE tcc_log_transactions AS t SET status = t.status + 1, finished_at = $2 \
                       FROM unnest($1::bytea[]) AS v(gid) WHERE t.gid = v.gid AND t.status IN (2, 4) RETURNING t.gid, t.has_stuck";
 
 /// What has ended is not stuck: the list of stuck branches, and its index, hold only what an operator can do something about.
-const UNSTICK: &str = "UPDATE tcc_log_branches SET stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
+pub(super) const UNSTICK: &str = "UPDATE tcc_log_branches SET stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
                        WHERE gid = ANY($1::bytea[]) AND stuck_kind IS NOT NULL";
 
 pub(super) async fn park(connection: &mut PgConnection, asks: &mut [Ask<Park, ()>]) -> Result<(), Fault> {

@@ -1,0 +1,87 @@
+//! The compare-and-set. The only statement that moves a transaction out of trying.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use sqlx::{MySqlConnection, query};
+use tcc_types::{Gid, Timestamp};
+
+use super::marked;
+use crate::{
+    Decide, Decided,
+    fault::Fault,
+    mysql::{
+        load::load_heads,
+        values::{Marks, digits, list, lists, transactions},
+    },
+    writer::{
+        answers::{Wanted, answer_decides, unchanged},
+        write::Ask,
+    },
+};
+
+/// Status 1 is trying. Votes are NULL for Cancel, which needs none.
+pub(super) const DECIDE: &str = concat!(
+    "UPDATE ",
+    list!(g gid, status int, next_attempt_at int, cause text, votes int, owner int),
+    transactions!(),
+    "SET t.status = v.status, t.next_attempt_at = v.next_attempt_at, t.cause = v.cause, t.owner = v.owner, t.decided_at = ?, \
+     t.touched_by = UNHEX(?) WHERE t.status = 1 AND (v.votes IS NULL OR t.branch_count = v.votes)"
+);
+
+#[derive(Serialize)]
+struct Decision<'a> {
+    g: String,
+    status: i64,
+    next_attempt_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<i64>,
+    owner: i64,
+}
+
+impl<'a> Decision<'a> {
+    fn new(wanted: &'a Wanted) -> Self {
+        Self {
+            g: digits(wanted.gid),
+            status: wanted.status.code(),
+            next_attempt_at: wanted.next_attempt_at.as_micros(),
+            cause: wanted.cause.as_deref(),
+            votes: wanted.votes,
+            owner: wanted.owner,
+        }
+    }
+}
+
+pub(super) async fn apply(
+    connection: &mut MySqlConnection,
+    asks: &mut [Ask<Decide, Decided>],
+    now: Timestamp,
+    marks: &mut Marks,
+) -> Result<(), Fault> {
+    if asks.is_empty() {
+        return Ok(());
+    }
+    asks.sort_by_key(|ask| ask.question.gid);
+    let (wanted, mark) = (Wanted::all(asks)?, marks.take());
+    let mut counted = 0;
+    for list in lists(wanted.iter().map(Decision::new))? {
+        let done = query(DECIDE).bind(list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
+        counted += done.rows_affected();
+    }
+    let gids: Vec<Gid> = wanted.iter().map(|wanted| wanted.gid).collect();
+    let changed = match all_confirmed(&wanted) {
+        Some(all) if counted == gids.len() as u64 => all,
+        Some(_) | None => marked(connection, &gids, &mark).await?,
+    };
+    let mut standing = load_heads(connection, &unchanged(gids.into_iter(), &changed)).await?;
+    answer_decides(asks, &changed, &mut standing, now)
+}
+
+/// What has changed if everything has: a Confirm stands only with as many votes as there are branches. `None`: a Cancel is
+/// among them, of which nobody here knows how many branches it has.
+fn all_confirmed(wanted: &[Wanted]) -> Option<HashMap<Gid, u32>> {
+    let confirmed = |wanted: &Wanted| Some((wanted.gid, u32::try_from(wanted.votes?).ok()?));
+    wanted.iter().map(confirmed).collect()
+}

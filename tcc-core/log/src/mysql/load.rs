@@ -1,0 +1,66 @@
+//! Loading transactions by their gids, for writes and reads alike.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use sqlx::{MySqlConnection, mysql::MySqlRow, query};
+use tcc_types::{BranchId, Gid};
+
+use super::values::{branches, digits, gid_lists, list, lists, transactions};
+use crate::{
+    TxRecord,
+    fault::Fault,
+    rows::{self, branch_columns, head_columns},
+};
+
+pub(super) const HEADS: &str = concat!("SELECT ", head_columns!(), " FROM ", list!(g gid), transactions!());
+
+pub(super) const BRANCHES: &str =
+    concat!("SELECT ", branch_columns!(), " FROM ", list!(g gid), branches!(), "ORDER BY b.gid, b.seq");
+
+/// Of the branches of a list, those that are there.
+pub(super) const BRANCH_KEYS: &str = concat!(
+    "SELECT b.gid, b.branch_id FROM ",
+    list!(g gid, branch_id id),
+    branches!(),
+    "AND b.branch_id = v.branch_id"
+);
+
+/// A row that is a branch's key.
+#[derive(Serialize)]
+struct Key<'a> {
+    g: String,
+    branch_id: &'a str,
+}
+
+/// Keys of branches as lists for [`BRANCH_KEYS`].
+pub(super) fn key_lists<'a>(keys: impl IntoIterator<Item = (Gid, &'a BranchId)>) -> Result<Vec<String>, Fault> {
+    lists(keys.into_iter().map(|(gid, branch)| Key { g: digits(gid), branch_id: branch.as_str() }))
+}
+
+/// Runs a text over lists that it takes as its only value; returns the rows of all of them.
+pub(super) async fn fetch(
+    connection: &mut MySqlConnection,
+    text: &'static str,
+    lists: &[String],
+) -> Result<Vec<MySqlRow>, Fault> {
+    let mut rows = Vec::new();
+    for list in lists {
+        rows.extend(query(text).bind(list).fetch_all(&mut *connection).await?);
+    }
+    Ok(rows)
+}
+
+/// Reads transactions without their branches; those that are missing are left out.
+pub(super) async fn load_heads(connection: &mut MySqlConnection, gids: &[Gid]) -> Result<HashMap<Gid, TxRecord>, Fault> {
+    rows::heads(&fetch(connection, HEADS, &gid_lists(gids)?).await?)
+}
+
+/// Reads transactions with their branches; those that are missing are left out. Where the two must agree, the caller's
+/// transaction sees to that.
+pub(super) async fn load(connection: &mut MySqlConnection, gids: &[Gid]) -> Result<HashMap<Gid, TxRecord>, Fault> {
+    let mut records = load_heads(connection, gids).await?;
+    let branches = fetch(connection, BRANCHES, &gid_lists(&rows::with_branches(&records))?).await?;
+    rows::add_branches(&mut records, &branches)?;
+    Ok(records)
+}
