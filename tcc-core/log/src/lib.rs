@@ -8,6 +8,7 @@ pub mod conformance;
 mod error;
 mod fault;
 mod log;
+mod mysql;
 mod options;
 mod postgres;
 

@@ -19,6 +19,7 @@ use crate::{
     AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, LogOptions, MarkedSettled, NewAudit, NewBranch,
     NewTransaction, Owner, Park, RENEW_MAX, StuckBranch, TxLog, TxRecord,
     fault::{Fault, closed},
+    mysql,
     options::Database,
     postgres,
     reads::Reads,
@@ -80,7 +81,7 @@ impl DatabaseLog {
         match options.checked()? {
             Database::Sqlite(path) => Ok(Self::start(sqlite::open(&options, &path, clock).await?, options)),
             Database::Postgres(connect) => Ok(Self::start(postgres::open(&options, *connect).await?, options)),
-            Database::Mysql(_) => Err(Error::Unusable("database_url: MySQL is not supported yet".to_owned())),
+            Database::Mysql(connect) => Ok(Self::start(mysql::open(&options, *connect).await?, options)),
         }
     }
 

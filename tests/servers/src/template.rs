@@ -22,7 +22,7 @@ pub(crate) fn unpack(kind: Kind, binaries: &Binaries, account: Account, folder: 
     settings::fingerprint(kind, binaries, &version).hash(&mut hasher);
     let archive = cache.join(format!("{kind}-{:016x}.tar", hasher.finish()));
     if !archive.is_file() {
-        let lock = lock(&cache.join(format!("{kind}.lock")))?;
+        let lock = lock(account, &cache.join(format!("{kind}.lock")))?;
         // Another process may have made it while this one waited for the lock.
         if !archive.is_file() {
             make(kind, binaries, account, &archive)?;
@@ -54,8 +54,9 @@ pub(crate) fn base_folder() -> PathBuf {
     if usual.as_os_str().len() <= DEPTH_MAX { usual } else { PathBuf::from("/tmp") }
 }
 
-fn lock(path: &Path) -> anyhow::Result<File> {
+fn lock(account: Account, path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    account.own(path)?;
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }

@@ -59,7 +59,7 @@ pub async fn order_at_any(gateways: &Gateways, first: usize, request: &CreateOrd
     gateways
         .repeat(first, |mut client| {
             let request = request.clone();
-            async move { client.create_order(request).await?.into_inner().order.ok_or_else(|| no_order()) }
+            async move { client.create_order(request).await?.into_inner().order.ok_or_else(no_order) }
         })
         .await
 }

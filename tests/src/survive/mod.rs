@@ -129,14 +129,15 @@ async fn orders_and_kills(cluster: &mut Cluster, args: &SurviveArgs) -> anyhow::
     let counters = Counters::new();
     let stop = CancellationToken::new();
     let clients = start_clients(cluster, args, &counters, started, &stop);
-    let (strikes, history) = {
+    let (strikes, history, elapsed) = {
         let progress = Progress::new(args.for_seconds, &counters);
         let mut striker = Striker::new(cluster, args.kill, &watch, started, owners)?;
         let (end, period) = (Duration::from_secs(args.for_seconds), Duration::from_millis(args.every_ms));
         let work = async {
             let strikes = striker.strike_until(end, period, |text| progress.tell(text)).await;
             stop.cancel();
-            anyhow::Ok((strikes?, collect(clients).await?))
+            let history = collect(clients).await?;
+            anyhow::Ok((strikes?, history, started.elapsed()))
         };
         let watched = CancellationToken::new();
         let watching = async { watch.run(watched.clone()).await };
@@ -153,7 +154,6 @@ async fn orders_and_kills(cluster: &mut Cluster, args: &SurviveArgs) -> anyhow::
         let (done, ()) = tokio::join!(working, watching);
         done?
     };
-    let elapsed = started.elapsed();
     summarize(cluster, args, &watch, &strikes, history, counters.acknowledged.load(Ordering::Relaxed), elapsed).await
 }
 

@@ -58,8 +58,8 @@ async fn orders_above_the_number_in_flight_are_refused_at_once(store: Store) -> 
     // Frozen, inventory answers nobody: what is under way stays so.
     stage.freeze(Role::Inventory)?;
     let mut waiting = JoinSet::new();
-    for request in first.iter().cloned() {
-        let orders = stage.orders();
+    for request in first {
+        let (orders, request) = (stage.orders(), request.clone());
         waiting.spawn(async move { order_with_retry(orders, &request).await });
     }
     eventually("as many as may be are under way", async || Ok((under_way(&stage).await? == IN_FLIGHT_MAX).then_some(())))
@@ -121,15 +121,24 @@ async fn a_participant_with_little_room_makes_a_burst_wait_and_breaks_none(store
     all_confirmed_once(stage, &requests(40)).await
 }
 
+async fn a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none(store: Store) -> anyhow::Result<()> {
+    let participant = json!({ "write_connections_max": 1, "read_connections_max": 1, "connection_wait_ms_max": 20 });
+    let stage = Stage::start(ClusterConfig { store, participant, ..quick() }).await?;
+    stage.stock("apple", 100).await?;
+    all_confirmed_once(stage, &requests(60)).await
+}
+
 mod each_store {
     use super::{
         Store, a_participant_with_little_room_makes_a_burst_wait_and_breaks_none,
+        a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none,
         orders_above_the_number_in_flight_are_refused_at_once,
     };
 
     on_each_store!(
         orders_above_the_number_in_flight_are_refused_at_once,
         a_participant_with_little_room_makes_a_burst_wait_and_breaks_none,
+        a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none,
     );
 }
 

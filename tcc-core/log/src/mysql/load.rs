@@ -19,12 +19,8 @@ pub(super) const BRANCHES: &str =
     concat!("SELECT ", branch_columns!(), " FROM ", list!(g gid), branches!(), "ORDER BY b.gid, b.seq");
 
 /// Of the branches of a list, those that are there.
-pub(super) const BRANCH_KEYS: &str = concat!(
-    "SELECT b.gid, b.branch_id FROM ",
-    list!(g gid, branch_id id),
-    branches!(),
-    "AND b.branch_id = v.branch_id"
-);
+pub(super) const BRANCH_KEYS: &str =
+    concat!("SELECT b.gid, b.branch_id FROM ", list!(g gid, branch_id id), branches!(), "AND b.branch_id = v.branch_id");
 
 /// A row that is a branch's key.
 #[derive(Serialize)]

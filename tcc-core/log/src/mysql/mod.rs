@@ -143,15 +143,43 @@ fn meaning_of_number(number: u16) -> Meaning {
         1213 | 1205 => Meaning::Again,
         // What is there already, may not be NULL, is too long, out of range, of a wrong kind, refused by a constraint or a
         // trigger; a text that is no JSON; a packet that is too large.
-        1062 | 1048 | 1364 | 1406 | 1264 | 1265 | 1292 | 1366 | 1451 | 1452 | 3819 | 4025 | 1644 | 3140 | 3141 | 4038 | 1153 => {
-            Meaning::Unusable
-        }
+        1062 | 1048 | 1364 | 1406 | 1264 | 1265 | 1292 | 1366 | 1451 | 1452 | 3819 | 4025 | 1644 | 3140 | 3141 | 4038
+        | 1153 => Meaning::Unusable,
         // Read-only. Too many connections, in all or of one user. Shutting down, killed, idle for too long. Refused. No such
         // database. A statement that took too long. The network. The disk is full, or fails. Prepared statements that are gone.
-        1290 | 1792 | 1836 | 1040 | 1203 | 1226 | 1053 | 1077 | 1079 | 1927 | 4031 | 1044 | 1045 | 1049 | 1129 | 1130 | 1969
-        | 3024 | 1042 | 1043 | 1080 | 1152 | 1158..=1161 | 1184 | 1021 | 1026 | 1030 | 1114 | 3 | 14 | 28 | 1243 | 1461 => {
-            Meaning::Down
-        }
+        1290
+        | 1792
+        | 1836
+        | 1040
+        | 1203
+        | 1226
+        | 1053
+        | 1077
+        | 1079
+        | 1927
+        | 4031
+        | 1044
+        | 1045
+        | 1049
+        | 1129
+        | 1130
+        | 1969
+        | 3024
+        | 1042
+        | 1043
+        | 1080
+        | 1152
+        | 1158..=1161
+        | 1184
+        | 1021
+        | 1026
+        | 1030
+        | 1114
+        | 3
+        | 14
+        | 28
+        | 1243
+        | 1461 => Meaning::Down,
         _ => Meaning::Unavailable,
     }
 }

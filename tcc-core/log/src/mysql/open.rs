@@ -8,7 +8,7 @@ use std::{
 use sqlx::{
     AssertSqlSafe, Connection, MySqlConnection, MySqlPool,
     migrate::MigrateError,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions},
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
     query, query_scalar, raw_sql,
 };
 use tcc_migrations::mysql_now;
@@ -124,7 +124,7 @@ impl Settings {
         let text = "SHOW SESSION VARIABLES WHERE Variable_name IN \
                     ('innodb_flush_log_at_trx_commit', 'innodb_doublewrite', 'log_bin', 'sync_binlog', 'binlog_format')";
         let rows = raw_sql(text).fetch_all(connection).await.map_err(plain)?;
-        let pair = |row| Ok((Columns::text(row, 0)?.to_ascii_lowercase(), row.text(1)?.to_ascii_lowercase()));
+        let pair = |row: &MySqlRow| Ok((row.text(0)?.to_ascii_lowercase(), row.text(1)?.to_ascii_lowercase()));
         Ok(Self { values: rows.iter().map(pair).collect::<Result<_, sqlx::Error>>().map_err(plain)? })
     }
 

@@ -37,7 +37,7 @@ pub(crate) async fn open(options: &LogOptions, connect: PgConnectOptions) -> Res
 /// What the writer's session sets, whatever the server's defaults are. The planner knows nothing of fresh tables and of the
 /// lists that statements join: each row is to be looked up by its key.
 pub(super) fn session(options: &LogOptions) -> String {
-    let mut text = "SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    let mut text = "SET default_transaction_isolation = 'read committed'; SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
         .to_owned();
     for (name, limit_ms) in [

@@ -14,7 +14,7 @@ use tokio::{
 /// What happens to the next commit.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// It passes.
     Nothing = 0,
     /// It never arrives, and the connection is gone.
@@ -24,7 +24,7 @@ pub enum Cut {
 }
 
 /// The stretch; gone when it is dropped.
-pub struct Network {
+pub(crate) struct Network {
     port: u16,
     cut: Arc<AtomicU8>,
     _tasks: JoinSet<()>,
@@ -32,7 +32,7 @@ pub struct Network {
 
 impl Network {
     /// To the server on this port.
-    pub async fn to(server: u16) -> Self {
+    pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let cut = Arc::new(AtomicU8::new(Cut::Nothing as u8));
@@ -51,12 +51,12 @@ impl Network {
     }
 
     /// The same URL, by way of here.
-    pub fn url(&self, url: &str, server: u16) -> String {
+    pub(crate) fn url(&self, url: &str, server: u16) -> String {
         url.replace(&format!(":{server}/"), &format!(":{}/", self.port))
     }
 
     /// Loses the next commit so.
-    pub fn cut_next_commit(&self, cut: Cut) {
+    pub(crate) fn cut_next_commit(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
 }
@@ -72,7 +72,8 @@ async fn carry(client: TcpStream, server: TcpStream, cut: &AtomicU8) -> std::io:
                 if read? == 0 {
                     return Ok(());
                 }
-                let commits = sent.windows(6).any(|bytes| bytes == b"COMMIT");
+                // PostgreSQL ends a text with a zero, MySQL with its packet.
+                let commits = sent.strip_suffix(b"\0").unwrap_or(&sent).ends_with(b"COMMIT");
                 match if commits { cut.swap(Cut::Nothing as u8, Ordering::SeqCst) } else { Cut::Nothing as u8 } {
                     before if before == Cut::Before as u8 => return Ok(()),
                     after if after == Cut::After as u8 => {

@@ -48,7 +48,7 @@ impl Name for Kept {
     const NAME: &'static str = "Kept";
 }
 
-/// The stock, with what the branch rows say, in one statement.
+/// The stock, with what the branch rows say, as of one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Books {
     /// All there ever were.
@@ -116,7 +116,7 @@ pub trait BenchDatabase: Database {
         pieces: i64,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Reads stock and rows in one statement.
+    /// Reads stock and rows as of one instant.
     fn books(store: &Store<Self>) -> impl Future<Output = Result<Books, sqlx::Error>> + Send;
 
     /// Ends the transaction, or makes it unable to commit, as the database does by itself on some errors; returns none.

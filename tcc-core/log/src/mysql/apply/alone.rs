@@ -24,8 +24,7 @@ pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions FORCE INDEX (
                               ORDER BY due_at, gid LIMIT ? FOR UPDATE SKIP LOCKED";
 
 /// The rows are locked: nobody came between.
-pub(super) const LEASE: &str =
-    concat!("UPDATE ", list!(g gid), transactions!(), "SET t.next_attempt_at = ?, t.owner = ?");
+pub(super) const LEASE: &str = concat!("UPDATE ", list!(g gid), transactions!(), "SET t.next_attempt_at = ?, t.owner = ?");
 
 pub(super) const RENEW: &str = concat!(
     "UPDATE ",
@@ -39,12 +38,8 @@ pub(super) const MINTED: &str = "SELECT gid, finished_at FROM tcc_log_transactio
                                  WHERE gid > ? AND gid < ? ORDER BY gid LIMIT ?";
 
 /// Another gateway may delete the same: whoever locks them first does.
-pub(super) const LOCK_ENDED: &str = concat!(
-    "SELECT t.gid FROM ",
-    list!(g gid),
-    transactions!(),
-    "WHERE t.finished_at < ? FOR UPDATE SKIP LOCKED"
-);
+pub(super) const LOCK_ENDED: &str =
+    concat!("SELECT t.gid FROM ", list!(g gid), transactions!(), "WHERE t.finished_at < ? FOR UPDATE SKIP LOCKED");
 
 pub(super) const DELETE_BRANCHES: &str = concat!("DELETE b FROM ", list!(g gid), branches!());
 
@@ -173,11 +168,7 @@ async fn delete_ended(connection: &mut MySqlConnection, question: DeleteEnded) -
     }
     let mut transactions = 0;
     for list in gid_lists(&ended)? {
-        let rows = query(LOCK_ENDED)
-            .bind(list)
-            .bind(question.ended_before.as_micros())
-            .fetch_all(&mut *connection)
-            .await?;
+        let rows = query(LOCK_ENDED).bind(list).bind(question.ended_before.as_micros()).fetch_all(&mut *connection).await?;
         let locked: Vec<Gid> = rows::gids(&rows)?;
         for list in gid_lists(&locked)? {
             query(DELETE_BRANCHES).bind(&list).execute(&mut *connection).await?;
@@ -189,16 +180,15 @@ async fn delete_ended(connection: &mut MySqlConnection, question: DeleteEnded) -
 }
 
 async fn append(connection: &mut MySqlConnection, entry: &NewAudit, now: Timestamp) -> Result<AuditRecord, Fault> {
-    let appended =
-        query("INSERT INTO tcc_log_audit (at, gid, branch_id, action, actor, reason) VALUES (?, ?, ?, ?, ?, ?)")
-            .bind(now.as_micros())
-            .bind(&entry.key.gid.as_bytes()[..])
-            .bind(entry.key.branch.as_str())
-            .bind(entry.action.code())
-            .bind(entry.actor.as_str())
-            .bind(entry.reason.as_str())
-            .execute(connection)
-            .await?;
+    let appended = query("INSERT INTO tcc_log_audit (at, gid, branch_id, action, actor, reason) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(now.as_micros())
+        .bind(&entry.key.gid.as_bytes()[..])
+        .bind(entry.key.branch.as_str())
+        .bind(entry.action.code())
+        .bind(entry.actor.as_str())
+        .bind(entry.reason.as_str())
+        .execute(connection)
+        .await?;
     Ok(AuditRecord { sequence: appended.last_insert_id(), at: now, entry: entry.clone() })
 }
 

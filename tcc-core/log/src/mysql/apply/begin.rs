@@ -182,8 +182,7 @@ async fn find_standing(
     let by_gid = load(connection, &losers(beginnings, inserted)).await?;
     let mut standing = Standing { by_gid, ..Standing::default() };
     let keys = standing.missing_keys(beginnings, inserted);
-    let keys =
-        keys.into_iter().map(|(initiator, key)| Key { initiator: initiator.as_str(), idempotency_key: key.as_str() });
+    let keys = keys.into_iter().map(|(initiator, key)| Key { initiator: initiator.as_str(), idempotency_key: key.as_str() });
     let rows = fetch(connection, GIDS_BY_KEY, &lists(keys)?).await?;
     let mut gids = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -31,8 +31,7 @@ pub(super) const RAISE: &str = concat!(
      WHERE t.status = 1 AND t.decides = 3 AND t.branch_count < v.branches_max"
 );
 
-pub(super) const LOWER: &str =
-    concat!("UPDATE ", list!(g gid), transactions!(), "SET t.branch_count = t.branch_count - 1");
+pub(super) const LOWER: &str = concat!("UPDATE ", list!(g gid), transactions!(), "SET t.branch_count = t.branch_count - 1");
 
 #[derive(Serialize)]
 struct Raise {

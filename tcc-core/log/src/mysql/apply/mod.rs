@@ -41,12 +41,8 @@ pub(super) async fn apply(
     }
 }
 
-const MARKED: &str = concat!(
-    "SELECT t.gid, t.branch_count FROM ",
-    list!(g gid),
-    transactions!(),
-    "WHERE t.touched_by = UNHEX(?)"
-);
+const MARKED: &str =
+    concat!("SELECT t.gid, t.branch_count FROM ", list!(g gid), transactions!(), "WHERE t.touched_by = UNHEX(?)");
 
 /// Of these transactions, those that have the mark, with their number of branches.
 async fn marked(connection: &mut MySqlConnection, gids: &[Gid], mark: &str) -> Result<HashMap<Gid, u32>, Fault> {

@@ -55,12 +55,8 @@ pub(super) const UNSTICK: &str = concat!(
     "SET b.stuck_kind = NULL, b.stuck_since = NULL, b.stuck_detail = NULL WHERE b.stuck_kind IS NOT NULL"
 );
 
-pub(super) const ENDED_WITH_STUCK: &str = concat!(
-    "SELECT t.gid FROM ",
-    list!(g gid),
-    transactions!(),
-    "WHERE t.touched_by = UNHEX(?) AND t.has_stuck = 1"
-);
+pub(super) const ENDED_WITH_STUCK: &str =
+    concat!("SELECT t.gid FROM ", list!(g gid), transactions!(), "WHERE t.touched_by = UNHEX(?) AND t.has_stuck = 1");
 
 #[derive(Serialize)]
 struct Parked {
@@ -110,11 +106,7 @@ impl<'a> ParkedBranch<'a> {
     }
 }
 
-pub(super) async fn park(
-    connection: &mut MySqlConnection,
-    asks: &mut [Ask<Park, ()>],
-    marks: &mut Marks,
-) -> Result<(), Fault> {
+pub(super) async fn park(connection: &mut MySqlConnection, asks: &mut [Ask<Park, ()>], marks: &mut Marks) -> Result<(), Fault> {
     if asks.is_empty() {
         return Ok(());
     }

@@ -33,11 +33,12 @@ pub(super) const LEASE: &str = concat!(
     ") + $3 WHERE gid = ANY($1::bytea[])"
 );
 
+/// Status 1, 2 and 4 are what is unfinished; see [`PARK`](super::progress::PARK).
 pub(super) const RENEW: &str = concat!(
     "UPDATE tcc_log_transactions AS t SET next_attempt_at = greatest($4, ",
     postgres_now!(),
     ") + $3 FROM unnest($1::bytea[]) AS v(gid) \
-     WHERE t.gid = v.gid AND t.owner = $2 AND t.finished_at IS NULL RETURNING t.gid"
+     WHERE t.gid = v.gid AND t.owner = $2 AND t.status IN (1, 2, 4) RETURNING t.gid"
 );
 
 /// By the primary key, whose order is that of minting.
@@ -49,8 +50,10 @@ pub(super) const DELETE: &str =
 
 pub(super) const DELETE_BRANCHES: &str = "DELETE FROM tcc_log_branches WHERE gid = ANY($1::bytea[])";
 
+pub(super) const MAKE_DUE: &str = "UPDATE tcc_log_transactions SET next_attempt_at = $1 WHERE gid = $2 AND status IN (1, 2, 4)";
+
 pub(super) const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
-                      WHERE gid = $1 AND branch_id = $2 AND stuck_kind IS NOT NULL";
+                      WHERE gid = $1 AND branch_id = $2 AND coalesce(stuck_kind, 0) > 0";
 
 pub(super) async fn apply(connection: &mut PgConnection, alone: &mut Alone, now: Timestamp) -> Result<(), Fault> {
     match alone {
@@ -195,10 +198,6 @@ async fn mark_settled(connection: &mut PgConnection, entry: &NewAudit, now: Time
         return Ok(if found.is_some() { MarkedSettled::NotStuck } else { MarkedSettled::Missing });
     }
     append(connection, entry, now).await?;
-    query("UPDATE tcc_log_transactions SET next_attempt_at = $1 WHERE gid = $2 AND finished_at IS NULL")
-        .bind(now.as_micros())
-        .bind(gid)
-        .execute(connection)
-        .await?;
+    query(MAKE_DUE).bind(now.as_micros()).bind(gid).execute(connection).await?;
     Ok(MarkedSettled::Marked)
 }

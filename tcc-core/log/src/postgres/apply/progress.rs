@@ -17,10 +17,12 @@ use crate::{
     },
 };
 
+/// Status 1, 2 and 4 are what is unfinished. By its other name (`finished_at IS NULL`) the planner would find an index of all that is
+/// unfinished, and walk through it.
 pub(super) const PARK: &str = "UPDATE tcc_log_transactions AS t \
                     SET next_attempt_at = v.next_attempt_at, has_stuck = greatest(t.has_stuck, v.has_stuck) \
                     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v(gid, next_attempt_at, has_stuck, owner) \
-                    WHERE t.gid = v.gid AND t.owner = v.owner AND t.finished_at IS NULL RETURNING t.gid";
+                    WHERE t.gid = v.gid AND t.owner = v.owner AND t.status IN (1, 2, 4) RETURNING t.gid";
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
 pub(super) const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled = coalesce(b.settled, v.settled), attempts = v.attempts, \
@@ -36,8 +38,9 @@ pub(super) const FINISH: &str = "UPDATE tcc_log_transactions AS t SET status = t
                       FROM unnest($1::bytea[]) AS v(gid) WHERE t.gid = v.gid AND t.status IN (2, 4) RETURNING t.gid, t.has_stuck";
 
 /// What has ended is not stuck: the list of stuck branches, and its index, hold only what an operator can do something about.
+/// By its plain name (`stuck_kind IS NOT NULL`) the planner would walk through that index.
 pub(super) const UNSTICK: &str = "UPDATE tcc_log_branches SET stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
-                       WHERE gid = ANY($1::bytea[]) AND stuck_kind IS NOT NULL";
+                       WHERE gid = ANY($1::bytea[]) AND coalesce(stuck_kind, 0) > 0";
 
 pub(super) async fn park(connection: &mut PgConnection, asks: &mut [Ask<Park, ()>]) -> Result<(), Fault> {
     if asks.is_empty() {
