@@ -28,6 +28,25 @@ pub const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTE
 /// How long one who starts may wait for another's migrations.
 const MIGRATION_WAIT_SECONDS_MAX: i64 = 600;
 
+/// The parameters of a URL that the driver knows.
+const PARAMETERS: [&str; 13] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "charset",
+    "collation",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "socket",
+    // Overruled: the clock is read in UTC.
+    "timezone",
+];
+const UNKNOWN_PARAMETER: &str = "has an unknown parameter; known are ssl-mode, ssl-ca, ssl-cert, ssl-key, charset, collation, socket, statement-cache-capacity";
+
 /// Where the database is that a `mysql:` or `mariadb:` URL names.
 ///
 /// # Errors
@@ -36,6 +55,7 @@ pub fn options_of(url: &str) -> Result<MySqlConnectOptions, &'static str> {
     if !url.starts_with("mysql:") && !url.starts_with("mariadb:") {
         return Err("must begin with `mysql:` (`mysql://user:password@host:3306/name`)");
     }
+    crate::unknown_parameter(url, &PARAMETERS, UNKNOWN_PARAMETER)?;
     let options =
         MySqlConnectOptions::from_str(url).map_err(|_| "is no valid `mysql:` URL, or has a parameter out of its range")?;
     match options.get_database() {
@@ -105,6 +125,7 @@ mod tests {
             "mysql://u:secret@localhost/",
             "mysql://u:secret@local host/orders",
             "mysql://u:secret@localhost/orders?ssl-mode=secret",
+            "mysql://u@localhost/orders?pasword=secret",
         ] {
             let problem = options_of(url).expect_err(url);
             assert!(!problem.contains("secret"), "{problem}");

@@ -17,6 +17,30 @@ macro_rules! postgres_now {
     };
 }
 
+/// The parameters of a URL that the driver knows.
+const PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+];
+
+const UNKNOWN_PARAMETER: &str = "has an unknown parameter; known are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, \
+     dbname, user, password, application_name, statement-cache-capacity";
+
 /// Where the database is that a `postgres:` or `postgresql:` URL names.
 ///
 /// # Errors
@@ -25,6 +49,7 @@ pub fn options_of(url: &str) -> Result<PgConnectOptions, &'static str> {
     if !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
         return Err("must begin with `postgres:` (`postgres://user:password@host:5432/name`)");
     }
+    crate::unknown_parameter(url, &PARAMETERS, UNKNOWN_PARAMETER)?;
     let options =
         PgConnectOptions::from_str(url).map_err(|_| "is no valid `postgres:` URL, or has a parameter out of its range")?;
     match options.get_database() {
@@ -66,6 +91,7 @@ mod tests {
             "postgres://u:secret@localhost/",
             "postgres://u:secret@local host/orders",
             "postgres://u:secret@localhost/orders?sslmode=secret",
+            "postgres://u@localhost/orders?pasword=secret",
         ] {
             let problem = options_of(url).expect_err(url);
             assert!(!problem.contains("secret"), "{problem}");

@@ -81,7 +81,11 @@ async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begu
                 unknown = true;
                 core.readiness.note(&error);
                 warn!(%error, gid = %transaction.gid, "begun or not: repeating the insert");
-                sleep(core.entropy.jitter(policy.delay_max(failed))).await;
+                let delay = core.entropy.jitter(policy.delay_max(failed));
+                tokio::select! {
+                    () = core.aborting.cancelled() => break,
+                    () = sleep(delay) => {}
+                }
             }
             Err(error) => {
                 core.readiness.note(&error);

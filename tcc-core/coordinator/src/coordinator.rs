@@ -22,6 +22,7 @@ use crate::{
     recovery, retention,
     table::{Handle, Table},
     validate::{self, Deadlines},
+    view::steps,
 };
 
 /// Changes that a slow watcher may be behind; beyond them it gets fewer, later ones.
@@ -210,6 +211,7 @@ impl Coordinator {
         if !bad.is_empty() {
             return Err(Error::Invalid(bad));
         }
+        self.0.readiness.check()?;
         match self.command(gid, Command::Enlist { branch: branch.clone() }).await? {
             Reached::Driver(handle, Taken::Enlisted(answer)) => {
                 let answer = answer?;
@@ -343,7 +345,8 @@ impl Coordinator {
             let interval = Duration::from_millis(self.0.config.watch_interval_ms);
             if let Some(mut handle) = self.0.table.get(gid) {
                 let current = handle.view.borrow_and_update().clone();
-                if current != shown {
+                // One that has not heard what others decided shows what was true before.
+                if current != shown && steps(current.status) >= steps(shown.status) {
                     next = Some(current);
                     continue;
                 }
@@ -357,7 +360,7 @@ impl Coordinator {
             }
             match self.get(gid).await {
                 // What only a driver knows (votes) is not taken back by what the log has.
-                Ok(view) if view.status != shown.status => next = Some(view),
+                Ok(view) if steps(view.status) > steps(shown.status) => next = Some(view),
                 Ok(_) => {}
                 Err(error) => warn!(%gid, %error, "not read for a watcher"),
             }
@@ -439,6 +442,7 @@ impl Coordinator {
     /// Gets a command to the transaction's driver, starting one if needed, until one has taken it. Nothing is asked again on
     /// behalf of another gateway that drives the transaction.
     pub(crate) async fn command(&self, gid: Gid, command: Command) -> Result<Reached, Error> {
+        let mut given = 0_u32;
         loop {
             if self.0.aborting.is_cancelled() {
                 return Err(Error::Draining);
@@ -462,8 +466,12 @@ impl Coordinator {
             {
                 return Ok(Reached::Driver(handle, answer));
             }
-            // That driver left without it: on to the next.
-            tokio::task::yield_now().await;
+            // That driver left without it: on to the next. One may leave at any moment; whatever makes all of them leave is
+            // not outrun.
+            given += 1;
+            if given > 1 {
+                self.pause().await?;
+            }
         }
     }
 
@@ -487,9 +495,8 @@ impl Coordinator {
         let mut driven = joined.driven();
         loop {
             if let Some(mut handle) = driven.take() {
-                // A closed channel still shows the driver's last view.
-                if let Ok(view) = handle.view.wait_for(|view| wanted(view)).await {
-                    return Ok(view.clone());
+                if let Some(view) = self.see_driven(gid, &mut handle, &wanted).await {
+                    return Ok(view);
                 }
                 let last = handle.view.borrow().clone();
                 if wanted(&last) {
@@ -513,6 +520,27 @@ impl Coordinator {
                     Reached::Elsewhere => self.pause().await?,
                     Reached::Ended(_) => {}
                 }
+            }
+        }
+    }
+
+    /// Waits until its driver here is gone, or the transaction is as wanted: by the driver, or by what another gateway did, of
+    /// which the driver need not hear.
+    async fn see_driven(&self, gid: Gid, handle: &mut Handle, wanted: &impl Fn(&TxView) -> bool) -> Option<TxView> {
+        let interval = Duration::from_millis(self.0.config.watch_interval_ms);
+        loop {
+            let waited = async { handle.view.wait_for(|view| wanted(view)).await.ok().map(|view| view.clone()) };
+            if !self.0.log.is_shared() {
+                return waited.await;
+            }
+            if let Ok(view) = timeout(interval, waited).await {
+                return view;
+            }
+            // Of what does not answer, whoever waits next may learn more.
+            if let Ok(view) = self.get(gid).await
+                && wanted(&view)
+            {
+                return Some(view);
             }
         }
     }

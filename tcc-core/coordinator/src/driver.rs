@@ -88,6 +88,8 @@ pub(crate) struct Driver {
     enlisting: Vec<EnlistWaiter>,
     place: Place,
     idle_until: Option<Instant>,
+    /// An operator's order is being carried out: not to be left to another gateway, which does not know of it.
+    ordered: bool,
 }
 
 /// How a driver comes to a transaction.
@@ -121,6 +123,7 @@ pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: P
         enlisting: Vec::new(),
         place,
         idle_until: None,
+        ordered: false,
     };
     let span = tracing::info_span!("transaction", %gid);
     core.tasks.spawn(driver.run(origin, seat).instrument(span));
@@ -316,7 +319,7 @@ impl Driver {
                 return Ok(None);
             }
         };
-        if !loaded.status.has_ended() && self.core.is_driven_elsewhere(&loaded) {
+        if !loaded.status.has_ended() && !self.ordered && self.core.is_driven_elsewhere(&loaded) {
             info!("goes on elsewhere");
             return Err(Stopped);
         }
@@ -369,6 +372,7 @@ impl Driver {
     async fn on_order(&mut self, order: Order) -> Result<Option<Event>, Stopped> {
         self.idle_until = None;
         let Order { command, taken } = order;
+        self.ordered |= matches!(command, Command::Probe(_) | Command::TryAnew { .. } | Command::SettledOutside(_));
         let event = match command {
             Command::Enlist { branch } => return self.enlist(branch, taken).await,
             Command::Ask => Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying),
@@ -490,7 +494,15 @@ impl Driver {
 async fn enlist_durably(core: &Core, gid: Gid, branch: NewBranch) -> Result<Result<BranchRecord, Error>, Stopped> {
     let branches_max = core.config.branches_max;
     failpoint::hit(failpoint::ENLIST_BEFORE);
-    let enlisted = durable(core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?;
+    let enlisted = match core.log.enlist(gid, branch.clone(), branches_max).await {
+        Ok(enlisted) => enlisted,
+        Err(tcc_log::Error::Unknown(_)) => durable(core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?,
+        // Nothing was written, and whoever asked may ask again.
+        Err(error) => {
+            core.readiness.note(&error);
+            return Ok(Err(error.into()));
+        }
+    };
     failpoint::hit(failpoint::ENLIST_AFTER);
     Ok(match enlisted {
         Enlisted::Inserted { .. } => Ok(branch_of(branch)),

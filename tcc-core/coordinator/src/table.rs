@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcc_log::{Decides, TxRecord};
-use tcc_types::{Gid, TxStatus};
+use tcc_types::Gid;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     TxView,
     driver::{Command, Order},
+    view::steps,
 };
 
 /// The way to a driver.
@@ -46,7 +47,6 @@ impl Handle {
 
     /// Whether the log has a decision or an end that the driver has not shown yet.
     pub(crate) fn is_behind(&self, record: &TxRecord) -> bool {
-        let steps = |status: TxStatus| u8::from(status.decision().is_some()) + u8::from(status.has_ended());
         steps(record.status) > steps(self.view.borrow().status)
     }
 }

@@ -65,6 +65,9 @@ pub(crate) fn branch(field: &str, branch: &NewBranch, config: &Config, registry:
         let problem = format!("no participant is registered as {:?}", branch.participant.as_str());
         bad.push(Invalid::new(format!("{field}.participant"), problem));
     }
+    if branch.payload.type_url.chars().any(char::is_control) {
+        bad.push(Invalid::new(format!("{field}.payload.type_url"), "must not have control characters"));
+    }
     if branch.payload.type_url.is_empty() {
         bad.push(Invalid::new(format!("{field}.payload.type_url"), "must not be empty: the payload has to say what it is"));
     }

@@ -74,6 +74,11 @@ impl EnlistAnswer {
     }
 }
 
+/// How far a status is: undecided, decided, ended. Never goes back.
+pub(crate) fn steps(status: TxStatus) -> u8 {
+    u8::from(status.decision().is_some()) + u8::from(status.has_ended())
+}
+
 impl TxView {
     /// As the log has it.
     pub(crate) fn of_record(record: &TxRecord) -> Self {

@@ -156,6 +156,29 @@ async fn texts_and_bytes_of_every_kind_are_kept() {
     assert_eq!(stored.branches[0].progress, progress);
 }
 
+/// InnoDB shows a commit before it is on the disk; what another gateway did is told only after a commit that takes it along.
+#[tokio::test]
+async fn what_another_gateway_did_is_told_by_a_commit_that_wrote() {
+    let (url, one) = fresh().await;
+    let two = open(options(&url)).await.unwrap();
+    let mut tool = tool(&url).await;
+    let new = samples::open(one.now(), 1);
+    one.begin(new.clone()).await.unwrap();
+    one.decide(cancel(one.now(), new.gid)).await.unwrap();
+    let mut found = 0_i64;
+    let mut is_written = async || {
+        let now = sqlx::query_scalar("SELECT found FROM tcc_log_transactions").fetch_one(&mut tool).await.unwrap();
+        std::mem::replace(&mut found, now) != now
+    };
+    assert!(!is_written().await);
+    assert!(matches!(two.begin(new.clone()).await, Ok(Begun::Exists(_))));
+    assert!(is_written().await);
+    assert!(matches!(two.decide(confirm(two.now(), new.gid, 1)).await, Ok(Decided::Stands { .. })));
+    assert!(is_written().await);
+    assert!(matches!(two.enlist(new.gid, samples::branch("late"), 4).await, Ok(Enlisted::Closed(_))));
+    assert!(is_written().await);
+}
+
 #[tokio::test]
 async fn a_bad_write_fails_alone() {
     let (url, log) = fresh().await;

@@ -502,6 +502,14 @@ impl Machine {
         detail.truncate(detail.floor_char_boundary(Stuck::DETAIL_LENGTH_MAX));
         let branch = &mut self.branches[index];
         let since = branch.stuck.as_ref().map_or(now, |stuck| stuck.since);
+        // A call without an answer says nothing about what the participant said before, and an operator may be about to act on.
+        let kind = match (kind, branch.stuck.as_ref().map(|stuck| stuck.kind)) {
+            (
+                StuckKind::Unreachable | StuckKind::UnknownParticipant,
+                Some(said @ (StuckKind::NoReservation | StuckKind::OtherOutcome)),
+            ) => said,
+            (kind, _) => kind,
+        };
         branch.stuck = Some(Stuck { kind, since, detail });
     }
 

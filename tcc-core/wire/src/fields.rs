@@ -39,7 +39,7 @@ pub fn payload_to_proto(payload: &Payload) -> Any {
 /// From `google.protobuf.Any`.
 ///
 /// # Errors
-/// It is absent, or its type URL is empty or longer than [`TYPE_URL_BYTES_MAX`].
+/// It is absent, or its type URL is empty, longer than [`TYPE_URL_BYTES_MAX`], or has control characters.
 pub fn payload_from_proto(field: &str, payload: Option<Any>) -> Result<Payload, Invalid> {
     let payload = payload.ok_or_else(|| Invalid::new(field, "is required"))?;
     if payload.type_url.is_empty() {
@@ -47,6 +47,10 @@ pub fn payload_from_proto(field: &str, payload: Option<Any>) -> Result<Payload, 
     }
     if payload.type_url.len() > TYPE_URL_BYTES_MAX {
         return Err(Invalid::new(format!("{field}.type_url"), format_args!("must be at most {TYPE_URL_BYTES_MAX} bytes")));
+    }
+    // One database cannot store them, the others could: the same request must be as good everywhere.
+    if payload.type_url.chars().any(char::is_control) {
+        return Err(Invalid::new(format!("{field}.type_url"), "must not have control characters"));
     }
     Ok(Payload { type_url: payload.type_url, value: Bytes::from(payload.value) })
 }
@@ -102,6 +106,8 @@ mod tests {
     #[test]
     fn a_type_url_over_its_limit_is_named_with_the_limit() {
         let any = |bytes| Any { type_url: "t".repeat(bytes), value: Vec::new() };
+        let control = Any { type_url: "type.googleapis.com/a\0.B".to_owned(), ..Any::default() };
+        assert_eq!(payload_from_proto("payload", Some(control)).unwrap_err().field, "payload.type_url");
         assert!(payload_from_proto("payload", Some(any(TYPE_URL_BYTES_MAX))).is_ok());
         let error = payload_from_proto("payload", Some(any(TYPE_URL_BYTES_MAX + 1))).unwrap_err();
         assert_eq!(error, Invalid::new("payload.type_url", "must be at most 512 bytes"));

@@ -46,7 +46,7 @@ const QUIET_WITHIN: Duration = Duration::from_secs(120);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
 /// Of each SKU: more than any run orders.
 const PIECES: i64 = 100_000_000;
-const TEMPLATE: &str = "{bar:40} {pos}/{len} s, {msg}";
+const TEMPLATE: &str = "{bar:40} {pos}/{len} s, {prefix}, {msg}";
 /// Without a terminal there is one line in so many seconds.
 const LINE_EVERY: u64 = 10;
 
@@ -259,16 +259,19 @@ impl<'a> Progress<'a> {
     fn new(seconds: u64, counters: &'a Counters) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(seconds).with_style(style)
+            ProgressBar::new(seconds).with_style(style).with_message("no kill yet")
         });
         Self { bar, counters }
     }
 
     fn tell(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(format!("{} orders, {text}", self.counters.acknowledged.load(Ordering::Relaxed))),
-            None => {}
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
         }
+    }
+
+    fn orders(&self) -> String {
+        format!("{} orders", self.counters.acknowledged.load(Ordering::Relaxed))
     }
 
     async fn show(&self) -> std::convert::Infallible {
@@ -277,10 +280,11 @@ impl<'a> Progress<'a> {
         loop {
             ticks.tick().await;
             match &self.bar {
-                Some(bar) => bar.set_position(seconds),
-                None if seconds % LINE_EVERY == 0 && seconds > 0 => {
-                    eprintln!("{seconds} s, {} orders", self.counters.acknowledged.load(Ordering::Relaxed));
+                Some(bar) => {
+                    bar.set_prefix(self.orders());
+                    bar.set_position(seconds);
                 }
+                None if seconds % LINE_EVERY == 0 && seconds > 0 => eprintln!("{seconds} s, {}", self.orders()),
                 None => {}
             }
             seconds += 1;

@@ -67,7 +67,7 @@ impl<'a> Striker<'a> {
             sleep(next.saturating_sub(self.started.elapsed())).await;
             let number = strikes.len();
             let killed_at = self.kill(number).await?;
-            tell(&format!("{} killed {} times", self.name(number), number + 1));
+            tell(&format!("{} kills of {}", number + 1, self.name()));
             sleep(DOWN_MIN + SystemEntropy.jitter(DOWN_MAX - DOWN_MIN)).await;
             self.bring_back(number).await?;
             strikes.push(Strike { killed_at, back_at: self.started.elapsed() });
@@ -78,7 +78,7 @@ impl<'a> Striker<'a> {
         Ok(strikes)
     }
 
-    const fn name(&self, _number: usize) -> &'static str {
+    const fn name(&self) -> &'static str {
         match self.target {
             Target::Gateway => "gateways",
             Target::Database => "the database server",

@@ -121,24 +121,15 @@ async fn a_participant_with_little_room_makes_a_burst_wait_and_breaks_none(store
     all_confirmed_once(stage, &requests(40)).await
 }
 
-async fn a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none(store: Store) -> anyhow::Result<()> {
-    let participant = json!({ "write_connections_max": 1, "read_connections_max": 1, "connection_wait_ms_max": 20 });
-    let stage = Stage::start(ClusterConfig { store, participant, ..quick() }).await?;
-    stage.stock("apple", 100).await?;
-    all_confirmed_once(stage, &requests(60)).await
-}
-
 mod each_store {
     use super::{
         Store, a_participant_with_little_room_makes_a_burst_wait_and_breaks_none,
-        a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none,
         orders_above_the_number_in_flight_are_refused_at_once,
     };
 
     on_each_store!(
         orders_above_the_number_in_flight_are_refused_at_once,
         a_participant_with_little_room_makes_a_burst_wait_and_breaks_none,
-        a_participant_with_one_connection_makes_a_burst_wait_and_breaks_none,
     );
 }
 

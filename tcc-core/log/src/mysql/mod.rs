@@ -135,7 +135,7 @@ fn meaning_of(error: &sqlx::Error) -> Meaning {
     })
 }
 
-/// By the server's error number; those from 1900 on that are below 2000 or above 4000 are MariaDB's, others MySQL's.
+/// By the server's error number. Those that only one of MySQL and MariaDB has mean nothing else in the other.
 fn meaning_of_number(number: u16) -> Meaning {
     match number {
         // A deadlock, also as the answer to a commit in a cluster; a lock that was waited for too long. The second may have
@@ -186,7 +186,36 @@ fn meaning_of_number(number: u16) -> Meaning {
 
 #[cfg(test)]
 mod tests {
+    use tcc_servers::{Kind, shared};
+
     use super::*;
+    use crate::{LogOptions, log::Opened};
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_closed_while_it_was_idle_is_replaced() {
+        let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
+        let connect = tcc_migrations::mysql::options_of(&options.database_url).unwrap();
+        let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
+        raw_sql("KILL CONNECTION_ID()").execute(&mut connection).await.unwrap_err();
+        assert!(backend.begin(&mut connection).await.is_err());
+        backend.heard_at = Instant::now().checked_sub(2 * TRUSTED_FOR).unwrap();
+        backend.begin(&mut connection).await.unwrap();
+        backend.roll_back(&mut connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_does_not_depend_on_the_servers_defaults() {
+        let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
+        let connect = tcc_migrations::mysql::options_of(&options.database_url).unwrap();
+        let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
+        let mut again = backend.connect().await.unwrap();
+        for connection in [&mut connection, &mut again] {
+            let text = "SELECT CONCAT_WS(' ', @@tx_isolation, @@time_zone, @@innodb_lock_wait_timeout, @@lock_wait_timeout, \
+                        @@wait_timeout, @@max_statement_time, @@idle_transaction_timeout, @@autocommit = 1)";
+            let set: String = sqlx::query_scalar(text).fetch_one(connection).await.unwrap();
+            assert_eq!(set, "READ-COMMITTED +00:00 1 1 60 5.000000 10 1");
+        }
+    }
 
     #[test]
     fn numbers_tell_what_may_pass() {

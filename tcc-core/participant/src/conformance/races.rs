@@ -94,10 +94,10 @@ async fn race<D: BenchDatabase>(f: &Fixture<D>, mix: [Delivery; 6], check: impl 
     calls
 }
 
-/// Says what the client saw of the database's conflicts: what it reran inside counts as a retry, what it could not hide would be
-/// an unknown, and no case goes on after one.
+/// Says how often a local transaction was rerun because of a conflict. One that could not be hidden would have been answered as
+/// unknown, and no case goes on after such an answer.
 fn told<D: BenchDatabase>(f: &Fixture<D>, branches: usize, tasks: usize) {
-    println!("race: {branches} branches, {tasks} tasks each, retries {}, unknown 0", f.engine.retries());
+    println!("race: {branches} branches, {tasks} tasks each, retries {}", f.engine.retries());
 }
 
 /// Delivers the branches' Cancels, each from several tasks at once.

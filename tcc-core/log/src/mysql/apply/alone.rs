@@ -103,15 +103,19 @@ async fn take_owner(connection: &mut MySqlConnection, now: Timestamp) -> Result<
     Ok(Owner(taken.last_insert_id()))
 }
 
-/// Whose number it does not find, it leaves a trace for beside the log's name.
+/// Whose number it does not find, it leaves a trace for beside the log's name. Always another value: the same one would not be
+/// written.
 async fn probe(connection: &mut MySqlConnection, owner: Owner, now: Timestamp) -> Result<(), Fault> {
-    let seen = query("UPDATE tcc_log_owners SET seen_at = ? WHERE owner = ?")
+    let seen = query("UPDATE tcc_log_owners SET seen_at = GREATEST(?, seen_at + 1) WHERE owner = ?")
         .bind(now.as_micros())
         .bind(rows::owner_number(owner))
         .execute(&mut *connection)
         .await?;
     if seen.rows_affected() == 0 {
-        query("UPDATE tcc_log_identity SET seen_at = ?").bind(now.as_micros()).execute(connection).await?;
+        query("UPDATE tcc_log_identity SET seen_at = GREATEST(?, seen_at + 1)")
+            .bind(now.as_micros())
+            .execute(connection)
+            .await?;
     }
     Ok(())
 }

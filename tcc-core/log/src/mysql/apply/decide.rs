@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{MySqlConnection, query};
 use tcc_types::{Gid, Timestamp};
 
-use super::marked;
+use super::{marked, touch};
 use crate::{
     Decide, Decided,
     fault::Fault,
@@ -75,7 +75,9 @@ pub(super) async fn apply(
         Some(all) if counted == gids.len() as u64 => all,
         Some(_) | None => marked(connection, &gids, &mark).await?,
     };
-    let mut standing = load_heads(connection, &unchanged(gids.into_iter(), &changed)).await?;
+    let others = unchanged(gids.into_iter(), &changed);
+    touch(connection, &others).await?;
+    let mut standing = load_heads(connection, &others).await?;
     answer_decides(asks, &changed, &mut standing, now)
 }
 

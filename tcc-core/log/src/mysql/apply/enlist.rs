@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{MySqlConnection, query};
 use tcc_types::Gid;
 
-use super::{begin::insert_branches, marked};
+use super::{begin::insert_branches, marked, touch};
 use crate::{
     Enlisted,
     fault::Fault,
@@ -57,7 +57,9 @@ pub(super) async fn apply(
     let mut raised = marked(connection, &gids, &mark).await?;
     take_back(connection, asks, &mut raised).await?;
     insert_branches(connection, &raised_branches(asks, &raised)).await?;
-    let mut standing = load(connection, &unchanged(gids.into_iter(), &raised)).await?;
+    let others = unchanged(gids.into_iter(), &raised);
+    touch(connection, &others).await?;
+    let mut standing = load(connection, &others).await?;
     answer_enlists(asks, &raised, &mut standing)
 }
 

@@ -53,3 +53,16 @@ async fn marked(connection: &mut MySqlConnection, gids: &[Gid], mark: &str) -> R
     }
     Ok(found)
 }
+
+/// Changes what means nothing.
+const TOUCH: &str = concat!("UPDATE ", list!(g gid), transactions!(), "SET t.found = 1 - t.found");
+
+/// Writes to transactions that others changed, before they are told. InnoDB shows a commit to others before it is on the disk
+/// (unless there is a binary log); a later commit takes it along, but only one that has written something. An insert that finds
+/// a row in its way writes to it in any case.
+async fn touch(connection: &mut MySqlConnection, gids: &[Gid]) -> Result<(), Fault> {
+    for list in gid_lists(gids)? {
+        query(TOUCH).bind(list).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row, query, raw_sql};
 use tcc_servers::{Kind, shared};
 use tcc_types::{Gid, SystemClock, SystemEntropy};
 
-use super::{MARKED, alone, begin, decide, enlist, marked, progress};
+use super::{MARKED, TOUCH, alone, begin, decide, enlist, marked, progress};
 use crate::{
     DatabaseLog, LogOptions, NewTransaction, TxLog,
     conformance::samples,
@@ -65,6 +65,7 @@ async fn no_statement_scans_a_table_that_grows() {
         ("ended with stuck", progress::ENDED_WITH_STUCK),
         ("unstick", progress::UNSTICK),
         ("marked", MARKED),
+        ("touch", TOUCH),
         ("due", alone::DUE),
         ("lease", alone::LEASE),
         ("renew", alone::RENEW),
