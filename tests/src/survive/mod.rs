@@ -177,11 +177,17 @@ async fn summarize(
     if waiting > 0 {
         broken.push(format!("{waiting} transactions of killed gateways were taken over by nobody"));
     }
+    let mut after_return = Vec::new();
     match args.kill {
         Target::Gateway => {}
-        Target::Database | Target::Inventory => waits = interruptions(strikes, &history),
+        Target::Database | Target::Inventory => {
+            let interruptions = interruptions(strikes, &history);
+            waits = interruptions.iter().map(|one| one.since_kill).collect();
+            after_return = interruptions.iter().map(|one| one.since_return).collect();
+        }
     }
     waits.sort_unstable();
+    after_return.sort_unstable();
     history.latencies.sort_unstable();
     let count = |fate| evidence.transactions.iter().filter(|one| one.fate == fate).count();
     Ok(Summary {
@@ -193,6 +199,7 @@ async fn summarize(
         cancelled: count(Fate::Cancelled),
         kills: strikes.len(),
         waits,
+        after_return,
         repeats: history.repeats,
         latencies: history.latencies,
         elapsed,

@@ -28,6 +28,8 @@ pub struct Summary {
     /// Transactions that a killed gateway was driving and that another took over or ended, each with the time since the kill; for
     /// other targets, the time from each kill until an order was acknowledged after the return. Sorted.
     pub waits: Vec<Duration>,
+    /// For other targets than gateways, the time from each return until an order was acknowledged. Sorted.
+    pub after_return: Vec<Duration>,
     /// How often clients sent a request again.
     pub repeats: u64,
     /// From an order's first sending to its acknowledgement. Sorted.
@@ -75,7 +77,11 @@ impl Summary {
         };
         let millis = |wait: Option<Duration>| wait.map_or_else(|| "-".to_owned(), |wait| wait.as_millis().to_string());
         let per_second = u128::from(self.acknowledged) * 1_000 / self.elapsed.as_millis().max(1);
-        let rows = [
+        let after_return = match self.target {
+            Target::Gateway => None,
+            Target::Database | Target::Inventory => Some([half(&self.after_return), self.after_return.last().copied()]),
+        };
+        let mut rows = vec![
             ("orders acknowledged", self.acknowledged.to_string()),
             ("confirmed", self.confirmed.to_string()),
             ("cancelled", self.cancelled.to_string()),
@@ -92,6 +98,10 @@ impl Summary {
             ("answer max ms", millis(self.latencies.last().copied())),
             ("sent again", self.repeats.to_string()),
         ];
+        if let Some([half, longest]) = after_return {
+            rows.push(("of it after the return p50 ms", millis(half)));
+            rows.push(("of it after the return max ms", millis(longest)));
+        }
         let mut table = table(&["", "number"]);
         for (name, value) in rows {
             table.add_row([name.to_owned(), value]);
@@ -139,6 +149,7 @@ mod tests {
             cancelled: 100,
             kills: 3,
             waits: [10, 20, 30].map(Duration::from_millis).into(),
+            after_return: Vec::new(),
             repeats: 7,
             latencies: Vec::new(),
             elapsed: Duration::from_secs(2),

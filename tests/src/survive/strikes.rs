@@ -119,10 +119,22 @@ impl<'a> Striker<'a> {
     }
 }
 
-/// How long it took from each kill until an order was acknowledged after the killed one was back.
-pub(crate) fn interruptions(strikes: &[Strike], history: &History) -> Vec<Duration> {
-    let first = |strike: &Strike| history.first_after(strike.back_at).map(|at| at - strike.killed_at);
-    strikes.iter().filter_map(first).collect()
+/// How long orders were interrupted by one kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interruption {
+    /// From the kill until an order was acknowledged after the return.
+    pub(crate) since_kill: Duration,
+    /// From the return until then.
+    pub(crate) since_return: Duration,
+}
+
+/// The interruption of each kill after which an order was acknowledged again.
+pub(crate) fn interruptions(strikes: &[Strike], history: &History) -> Vec<Interruption> {
+    let interruption = |strike: &Strike| {
+        let first = history.first_after(strike.back_at)?;
+        Some(Interruption { since_kill: first - strike.killed_at, since_return: first - strike.back_at })
+    };
+    strikes.iter().filter_map(interruption).collect()
 }
 
 #[cfg(test)]
@@ -143,6 +155,6 @@ mod tests {
         };
         let history = History { told: [90, 100, 1_700, 1_600].map(told).into(), ..History::default() };
         let strikes = [Strike { killed_at: at(100), back_at: at(1_500) }, Strike { killed_at: at(2_000), back_at: at(3_000) }];
-        assert_eq!(interruptions(&strikes, &history), [at(1_500)]);
+        assert_eq!(interruptions(&strikes, &history), [Interruption { since_kill: at(1_500), since_return: at(100) }]);
     }
 }
