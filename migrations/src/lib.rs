@@ -6,6 +6,7 @@
 
 pub mod coupon;
 pub mod inventory;
+pub mod lease;
 pub mod log;
 pub mod mysql;
 pub mod orders;

@@ -12,6 +12,7 @@ mod mysql;
 mod options;
 mod postgres;
 
+mod readers;
 mod reads;
 mod record;
 mod rows;

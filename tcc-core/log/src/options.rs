@@ -34,7 +34,8 @@ pub struct LogOptions {
     /// PostgreSQL and MySQL: how long opening a connection may take, or waiting for one to read with, in milliseconds.
     pub connect_timeout_ms: u64,
     /// PostgreSQL and MySQL: how long a batch's statements may take, and after them its commit, in milliseconds. After that the
-    /// connection is dropped, and what was being committed is unknown. So long may reading one transaction take, too.
+    /// connection is dropped, and what was being committed is unknown. So long may reading one transaction take, too, and four
+    /// times as long a listing.
     pub write_timeout_ms: u64,
     /// PostgreSQL and MySQL: how long a statement waits for a row that another gateway is changing, in milliseconds (MySQL:
     /// rounded up to seconds).

@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use sqlx::{
-    Pool, Transaction,
+    Pool,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
 };
 use tcc_barrier::{BarrierStore, Look};
+use tcc_migrations::lease::Place;
 use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Gid, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{OpenError, Options};
@@ -15,17 +16,19 @@ use crate::{OpenError, Options};
 /// A database that a participant can live in: sqlx's, with the barrier's statements in its dialect.
 ///
 /// The barrier's calls mean what [`BarrierStore`] says of the calls with their names; an implementation passes the cases of the
-/// feature `conformance`. `begin` gives a transaction in which each statement sees what was
-/// committed before it.
+/// feature `conformance`.
 pub trait Database: sqlx::Database + Sized {
+    /// Where it is.
+    const PLACE: Place;
+
+    /// Begins a transaction that may write, and in which each statement sees what was committed before it.
+    const BEGIN: &'static str;
+
     /// Opens the database, runs the SDK's migrations, and returns the pool for writing and the one for reading.
     fn open(url: &str, options: &Options) -> impl Future<Output = Result<(Pool<Self>, Pool<Self>), OpenError>> + Send;
 
     /// Applies migrations, one process at a time.
     fn migrate(write: &Pool<Self>, migrator: Migrator) -> impl Future<Output = Result<(), MigrateError>> + Send;
-
-    /// Begins a local transaction that may write.
-    fn begin(write: &Pool<Self>) -> impl Future<Output = Result<Transaction<'static, Self>, sqlx::Error>> + Send;
 
     /// True if the same transaction may succeed when it runs again from its beginning, at once.
     fn is_retryable(error: &dyn DatabaseError) -> bool;
@@ -74,17 +77,20 @@ pub trait Database: sqlx::Database + Sized {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Reads a branch's row for people.
-    fn branch_row(read: &Pool<Self>, key: &BranchKey) -> impl Future<Output = Result<Option<BranchRow>, sqlx::Error>> + Send;
+    fn branch_row(
+        conn: &mut Self::Connection,
+        key: &BranchKey,
+    ) -> impl Future<Output = Result<Option<BranchRow>, sqlx::Error>> + Send;
 
     /// How many rows are still tried. Does not scan history.
-    fn count_tried(read: &Pool<Self>) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+    fn count_tried(conn: &mut Self::Connection) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
     /// The database's clock.
-    fn now(read: &Pool<Self>) -> impl Future<Output = Result<Timestamp, sqlx::Error>> + Send;
+    fn now(conn: &mut Self::Connection) -> impl Future<Output = Result<Timestamp, sqlx::Error>> + Send;
 
     /// The tried rows whose `ask_after` has passed by the database's clock, the longest overdue first, at most `limit`. Does not
     /// scan history.
-    fn tried_due(read: &Pool<Self>, limit: u32) -> impl Future<Output = Result<Vec<InDoubt>, sqlx::Error>> + Send;
+    fn tried_due(conn: &mut Self::Connection, limit: u32) -> impl Future<Output = Result<Vec<InDoubt>, sqlx::Error>> + Send;
 
     /// Lets a tried row ask at another time; `forgotten` also keeps when the coordinator first said that it knows nothing of it.
     /// False where no row is tried.
@@ -98,7 +104,7 @@ pub trait Database: sqlx::Database + Sized {
     /// The rows of any status whose gid is below `minted_before`, in the order of their keys, those after `after`, at most
     /// `limit`: one step of a walk along the primary key.
     fn ended_page(
-        read: &Pool<Self>,
+        conn: &mut Self::Connection,
         after: Option<&BranchKey>,
         minted_before: Gid,
         limit: u32,
@@ -110,7 +116,7 @@ pub trait Database: sqlx::Database + Sized {
 
     /// The tried rows that the coordinator has forgotten, in the order of their keys, those after `after`, at most `limit`.
     fn forgotten(
-        read: &Pool<Self>,
+        conn: &mut Self::Connection,
         after: Option<&BranchKey>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<BranchRow>, sqlx::Error>> + Send;

@@ -229,12 +229,18 @@ impl<P: Participant> Inner<P> {
 
     /// One local transaction. Dropped anywhere, it rolls back; dropped within the commit, either.
     async fn attempt<O: Operation<P>>(&self, call: &O) -> Result<O::Answer, Failure> {
-        // Waiting for the connection is no part of the transaction, and has its own limit.
         let mut transaction = self.store.begin().await?;
         let work = async move {
-            let answer = call.run(self, &mut transaction).await?;
-            transaction.commit().await?;
-            Ok(answer)
+            match call.run(self, &mut transaction).await {
+                Ok(answer) => {
+                    transaction.commit().await?;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    transaction.leave();
+                    Err(error.into())
+                }
+            }
         };
         timeout(self.store.options().transaction_max(), work).await.unwrap_or(Err(Failure::TooSlow))
     }

@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use sqlx::{
-    MySql, MySqlConnection, Pool, Row as _, Transaction,
+    MySql, MySqlConnection, Pool, Row as _,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     mysql::{MySqlDatabaseError, MySqlRow},
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::mysql_now;
+use tcc_migrations::{lease::Place, mysql_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -32,6 +32,11 @@ macro_rules! found {
 columns!(MySqlRow, i64);
 
 impl Database for MySql {
+    const PLACE: Place = Place::Server;
+
+    // Its isolation is the session's.
+    const BEGIN: &'static str = "BEGIN";
+
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
         let connect = tcc_migrations::mysql::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
         let session = session(options);
@@ -52,11 +57,6 @@ impl Database for MySql {
         // It loses its time limits.
         conn.close_on_drop();
         tcc_migrations::mysql::migrate(&mut conn, migrator).await
-    }
-
-    async fn begin(write: &Pool<Self>) -> Result<Transaction<'static, Self>, sqlx::Error> {
-        // Its isolation is the session's.
-        write.begin().await
     }
 
     fn is_retryable(error: &dyn DatabaseError) -> bool {
@@ -182,29 +182,29 @@ impl Database for MySql {
         inserted_here(kept.rows_affected())
     }
 
-    async fn branch_row(read: &Pool<Self>, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
+    async fn branch_row(conn: &mut MySqlConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", branch_row!("`empty`"), " FROM tcc_branches WHERE gid = ? AND branch_id = ?");
-        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(read).await?;
+        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
         found.as_ref().map(branch_row_of).transpose()
     }
 
-    async fn count_tried(read: &Pool<Self>) -> Result<u64, sqlx::Error> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(read).await?;
+    async fn count_tried(conn: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(conn).await?;
         u64::try_from(count).map_err(corrupt)
     }
 
-    async fn now(read: &Pool<Self>) -> Result<Timestamp, sqlx::Error> {
+    async fn now(conn: &mut MySqlConnection) -> Result<Timestamp, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", mysql_now!());
-        sqlx::query_scalar(SQL).fetch_one(read).await.map(Timestamp::from_micros)
+        sqlx::query_scalar(SQL).fetch_one(conn).await.map(Timestamp::from_micros)
     }
 
-    async fn tried_due(read: &Pool<Self>, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+    async fn tried_due(conn: &mut MySqlConnection, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
         // A clock that ticks within the statement could not bound its walk along the index.
         const SQL: &str = "SELECT gid, branch_id, coordinator, not_after, ask_after FROM tcc_branches \
              WHERE status = 1 AND ask_after <= ? ORDER BY ask_after LIMIT ?";
-        let now = Self::now(read).await?;
+        let now = Self::now(conn).await?;
         let query = sqlx::query(SQL).bind(now.as_micros()).bind(limit);
-        query.fetch_all(read).await?.iter().map(in_doubt_of).collect()
+        query.fetch_all(conn).await?.iter().map(in_doubt_of).collect()
     }
 
     async fn postpone(
@@ -229,7 +229,7 @@ impl Database for MySql {
     }
 
     async fn ended_page(
-        read: &Pool<Self>,
+        conn: &mut MySqlConnection,
         after: Option<&BranchKey>,
         minted_before: Gid,
         limit: u32,
@@ -238,7 +238,7 @@ impl Database for MySql {
              WHERE gid >= ? AND (gid > ? OR branch_id > ?) AND gid < ? ORDER BY gid, branch_id LIMIT ?";
         let (gid, branch) = walk_from(after);
         let query = sqlx::query(SQL).bind(gid.clone()).bind(gid).bind(branch).bind(minted_before.to_string()).bind(limit);
-        query.fetch_all(read).await?.iter().map(old_row_of).collect()
+        query.fetch_all(conn).await?.iter().map(old_row_of).collect()
     }
 
     async fn delete_ended(conn: &mut MySqlConnection, row: &OldRow) -> Result<bool, sqlx::Error> {
@@ -254,7 +254,11 @@ impl Database for MySql {
         Ok(deleted.rows_affected() == 1)
     }
 
-    async fn forgotten(read: &Pool<Self>, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+    async fn forgotten(
+        conn: &mut MySqlConnection,
+        after: Option<&BranchKey>,
+        limit: u32,
+    ) -> Result<Vec<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!(
             "SELECT ",
             branch_row!("`empty`"),
@@ -263,7 +267,7 @@ impl Database for MySql {
         );
         let (gid, branch) = walk_from(after);
         let query = sqlx::query(SQL).bind(gid.clone()).bind(gid).bind(branch).bind(limit);
-        query.fetch_all(read).await?.iter().map(branch_row_of).collect()
+        query.fetch_all(conn).await?.iter().map(branch_row_of).collect()
     }
 }
 

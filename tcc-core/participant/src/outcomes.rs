@@ -12,7 +12,8 @@ pub use grpc::{CoordinatorConfig, GrpcOutcomes};
 /// The coordinators that a participant can ask, by the names of their transaction logs.
 pub trait OutcomeSource: Send + Sync + 'static {
     /// Tells what became of the transactions of these rows, which all carry the coordinator's name: one outcome for each query,
-    /// in their order. A coordinator that answers [`Outcome::Cancelled`] has made it durable before.
+    /// in their order. A coordinator that answers [`Outcome::Cancelled`] has made it durable before. Where it told the others and
+    /// not this one, that is [`Outcome::AskAgain`].
     ///
     /// Cancel-safe: a dropped question may be asked again.
     ///

@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use sqlx::{
-    PgConnection, Pool, Postgres, Row as _, Transaction,
+    PgConnection, Pool, Postgres, Row as _,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     postgres::PgRow,
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::postgres_now;
+use tcc_migrations::{lease::Place, postgres_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -21,6 +21,10 @@ use crate::{
 columns!(PgRow, i16);
 
 impl Database for Postgres {
+    const PLACE: Place = Place::Server;
+
+    const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
         let connect = tcc_migrations::postgres::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
         let session = session(options);
@@ -41,10 +45,6 @@ impl Database for Postgres {
         // It loses its time limits.
         conn.close_on_drop();
         tcc_migrations::postgres::migrate(&mut conn, &migrator).await
-    }
-
-    async fn begin(write: &Pool<Self>) -> Result<Transaction<'static, Self>, sqlx::Error> {
-        write.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
     }
 
     fn is_retryable(error: &dyn DatabaseError) -> bool {
@@ -165,30 +165,30 @@ impl Database for Postgres {
         inserted_here(kept.rows_affected())
     }
 
-    async fn branch_row(read: &Pool<Self>, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
+    async fn branch_row(conn: &mut PgConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", branch_row!("empty"), " FROM tcc_branches WHERE gid = $1 AND branch_id = $2");
-        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(read).await?;
+        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
         found.as_ref().map(branch_row_of).transpose()
     }
 
-    async fn count_tried(read: &Pool<Self>) -> Result<u64, sqlx::Error> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(read).await?;
+    async fn count_tried(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(conn).await?;
         u64::try_from(count).map_err(corrupt)
     }
 
-    async fn now(read: &Pool<Self>) -> Result<Timestamp, sqlx::Error> {
+    async fn now(conn: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", postgres_now!());
-        sqlx::query_scalar(SQL).fetch_one(read).await.map(Timestamp::from_micros)
+        sqlx::query_scalar(SQL).fetch_one(conn).await.map(Timestamp::from_micros)
     }
 
-    async fn tried_due(read: &Pool<Self>, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+    async fn tried_due(conn: &mut PgConnection, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
         // The clock ticks within a statement; asked once, in a subquery, it can bound the walk along the index.
         const SQL: &str = concat!(
             "SELECT gid, branch_id, coordinator, not_after, ask_after FROM tcc_branches WHERE status = 1 AND ask_after <= (SELECT ",
             postgres_now!(),
             ") ORDER BY ask_after LIMIT $1"
         );
-        sqlx::query(SQL).bind(i64::from(limit)).fetch_all(read).await?.iter().map(in_doubt_of).collect()
+        sqlx::query(SQL).bind(i64::from(limit)).fetch_all(conn).await?.iter().map(in_doubt_of).collect()
     }
 
     async fn postpone(
@@ -213,7 +213,7 @@ impl Database for Postgres {
     }
 
     async fn ended_page(
-        read: &Pool<Self>,
+        conn: &mut PgConnection,
         after: Option<&BranchKey>,
         minted_before: Gid,
         limit: u32,
@@ -222,7 +222,7 @@ impl Database for Postgres {
              WHERE (gid, branch_id) > ($1, $2) AND gid < $3 ORDER BY gid, branch_id LIMIT $4";
         let (gid, branch) = walk_from(after);
         let query = sqlx::query(SQL).bind(gid).bind(branch).bind(minted_before.to_string()).bind(i64::from(limit));
-        query.fetch_all(read).await?.iter().map(old_row_of).collect()
+        query.fetch_all(conn).await?.iter().map(old_row_of).collect()
     }
 
     async fn delete_ended(conn: &mut PgConnection, row: &OldRow) -> Result<bool, sqlx::Error> {
@@ -238,7 +238,7 @@ impl Database for Postgres {
         Ok(deleted.rows_affected() == 1)
     }
 
-    async fn forgotten(read: &Pool<Self>, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+    async fn forgotten(conn: &mut PgConnection, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!(
             "SELECT ",
             branch_row!("empty"),
@@ -247,7 +247,7 @@ impl Database for Postgres {
         );
         let (gid, branch) = walk_from(after);
         let query = sqlx::query(SQL).bind(gid).bind(branch).bind(i64::from(limit));
-        query.fetch_all(read).await?.iter().map(branch_row_of).collect()
+        query.fetch_all(conn).await?.iter().map(branch_row_of).collect()
     }
 }
 

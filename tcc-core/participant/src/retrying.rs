@@ -41,7 +41,8 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
-    use sqlx::{Sqlite, Transaction};
+    use sqlx::Sqlite;
+    use tcc_migrations::lease::Transaction;
     use tempfile::TempDir;
 
     use super::*;
@@ -55,7 +56,7 @@ mod tests {
 
     /// Begins until the holder of the write lock is gone, which is before the attempt with this number; how often it began, and
     /// what became of it.
-    async fn begun_beside(holder: Transaction<'static, Sqlite>, gone_before: u32, store: &Store<Sqlite>) -> (u32, bool) {
+    async fn begun_beside(holder: Transaction<Sqlite>, gone_before: u32, store: &Store<Sqlite>) -> (u32, bool) {
         let (holder, attempts) = (Mutex::new(Some(holder)), AtomicU32::new(0));
         let ended = store
             .retrying(|| async {

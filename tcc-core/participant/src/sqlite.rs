@@ -5,13 +5,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sqlx::{
-    Connection, Pool, Row as _, Sqlite, SqliteConnection, Transaction,
+    Connection, Pool, Row as _, Sqlite, SqliteConnection,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::sqlite_now;
+use tcc_migrations::{lease::Place, sqlite_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -22,6 +22,10 @@ use crate::{
 columns!(SqliteRow, i64);
 
 impl Database for Sqlite {
+    const PLACE: Place = Place::Here;
+
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
         let connect = connect_options(url)?.busy_timeout(options.lock_wait_max());
         if let Some(folder) = connect.get_filename().parent().filter(|folder| *folder != Path::new("")) {
@@ -46,10 +50,6 @@ impl Database for Sqlite {
 
     async fn migrate(write: &Pool<Self>, migrator: Migrator) -> Result<(), MigrateError> {
         migrator.run(write).await
-    }
-
-    async fn begin(write: &Pool<Self>) -> Result<Transaction<'static, Self>, sqlx::Error> {
-        write.begin_with("BEGIN IMMEDIATE").await
     }
 
     fn is_retryable(error: &dyn DatabaseError) -> bool {
@@ -171,30 +171,30 @@ impl Database for Sqlite {
         inserted_here(kept.rows_affected())
     }
 
-    async fn branch_row(read: &Pool<Self>, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
+    async fn branch_row(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", branch_row!("empty"), " FROM tcc_branches WHERE gid = ?1 AND branch_id = ?2");
-        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(read).await?;
+        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
         found.as_ref().map(branch_row_of).transpose()
     }
 
-    async fn count_tried(read: &Pool<Self>) -> Result<u64, sqlx::Error> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(read).await?;
+    async fn count_tried(conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tcc_branches WHERE status = 1").fetch_one(conn).await?;
         u64::try_from(count).map_err(corrupt)
     }
 
-    async fn now(read: &Pool<Self>) -> Result<Timestamp, sqlx::Error> {
+    async fn now(conn: &mut SqliteConnection) -> Result<Timestamp, sqlx::Error> {
         const SQL: &str = concat!("SELECT ", sqlite_now!());
-        sqlx::query_scalar(SQL).fetch_one(read).await.map(Timestamp::from_micros)
+        sqlx::query_scalar(SQL).fetch_one(conn).await.map(Timestamp::from_micros)
     }
 
-    async fn tried_due(read: &Pool<Self>, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
+    async fn tried_due(conn: &mut SqliteConnection, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
         const SQL: &str = concat!(
             "SELECT gid, branch_id, coordinator, not_after, ask_after FROM tcc_branches ",
             "WHERE status = 1 AND ask_after <= ",
             sqlite_now!(),
             " ORDER BY ask_after LIMIT ?1"
         );
-        sqlx::query(SQL).bind(limit).fetch_all(read).await?.iter().map(in_doubt_of).collect()
+        sqlx::query(SQL).bind(limit).fetch_all(conn).await?.iter().map(in_doubt_of).collect()
     }
 
     async fn postpone(
@@ -219,7 +219,7 @@ impl Database for Sqlite {
     }
 
     async fn ended_page(
-        read: &Pool<Self>,
+        conn: &mut SqliteConnection,
         after: Option<&BranchKey>,
         minted_before: Gid,
         limit: u32,
@@ -228,7 +228,7 @@ impl Database for Sqlite {
              WHERE (gid, branch_id) > (?1, ?2) AND gid < ?3 ORDER BY gid, branch_id LIMIT ?4";
         let (gid, branch) = walk_from(after);
         let query = sqlx::query(SQL).bind(gid).bind(branch).bind(minted_before.to_string()).bind(limit);
-        query.fetch_all(read).await?.iter().map(old_row_of).collect()
+        query.fetch_all(conn).await?.iter().map(old_row_of).collect()
     }
 
     async fn delete_ended(conn: &mut SqliteConnection, row: &OldRow) -> Result<bool, sqlx::Error> {
@@ -244,7 +244,11 @@ impl Database for Sqlite {
         Ok(deleted.rows_affected() == 1)
     }
 
-    async fn forgotten(read: &Pool<Self>, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
+    async fn forgotten(
+        conn: &mut SqliteConnection,
+        after: Option<&BranchKey>,
+        limit: u32,
+    ) -> Result<Vec<BranchRow>, sqlx::Error> {
         const SQL: &str = concat!(
             "SELECT ",
             branch_row!("empty"),
@@ -252,7 +256,7 @@ impl Database for Sqlite {
             "ORDER BY gid, branch_id LIMIT ?3"
         );
         let (gid, branch) = walk_from(after);
-        sqlx::query(SQL).bind(gid).bind(branch).bind(limit).fetch_all(read).await?.iter().map(branch_row_of).collect()
+        sqlx::query(SQL).bind(gid).bind(branch).bind(limit).fetch_all(conn).await?.iter().map(branch_row_of).collect()
     }
 }
 

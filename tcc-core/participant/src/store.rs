@@ -1,6 +1,7 @@
 //! The opened database: one pool for writing, one for reading, and the limits it was opened with.
 
-use sqlx::{Pool, Transaction, migrate::Migrator};
+use sqlx::{Pool, migrate::Migrator};
+use tcc_migrations::lease::{self, Lease, Place, Transaction};
 use tcc_types::{BranchKey, Gid, Invalid, Timestamp};
 
 use crate::{BranchRow, Database, InDoubt, OldRow, Options};
@@ -21,6 +22,17 @@ pub enum OpenError {
     /// Its tables cannot be brought up to date.
     #[error("cannot migrate the database: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+/// Reads on a connection of its own. One whose reading failed, or was dropped, is not used again.
+macro_rules! read {
+    ($store:expr, |$conn:ident| $reading:expr) => {{
+        let mut lease = Lease::take(&$store.read, D::PLACE).await?;
+        let $conn = &mut *lease;
+        let read = $store.limited($reading).await?;
+        lease.give_back();
+        Ok(read)
+    }};
 }
 
 /// An opened database with the SDK's tables in it. A handle: clones share the pools.
@@ -57,21 +69,33 @@ impl<D: Database> Store<D> {
         Ok(D::migrate(&self.write, migrator).await?)
     }
 
-    /// Begins a local transaction for the user's own writes. Operations queue behind it: keep it short.
+    /// Begins a local transaction for the user's own writes. Operations queue behind it: keep it short. Unless it is committed or
+    /// rolled back, a server's connection is closed with it.
     ///
     /// # Errors
-    /// No connection came free in time, or the database failed.
-    pub async fn begin(&self) -> Result<Transaction<'static, D>, sqlx::Error> {
-        D::begin(&self.write).await
+    /// No connection came free in time, or the database failed or did not answer.
+    pub async fn begin(&self) -> Result<Transaction<D>, sqlx::Error> {
+        // Waiting for the connection is no part of the transaction, and has its own limit.
+        let lease = Lease::take(&self.write, D::PLACE).await?;
+        self.limited(Transaction::begin(lease, D::BEGIN)).await
     }
 
-    /// For writing; on SQLite it has one connection, which is handed out in the order of asking.
+    /// A server may be gone without a word; SQLite waits for locks only, and has a limit for that.
+    async fn limited<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        match D::PLACE {
+            Place::Here => work.await,
+            Place::Server => lease::within(self.options.transaction_max(), "no answer within `transaction_ms_max`", work).await,
+        }
+    }
+
+    /// For writing; on SQLite it has one connection, which is handed out in the order of asking. Who uses it limits the time of
+    /// each use.
     #[must_use]
     pub const fn write_pool(&self) -> &Pool<D> {
         &self.write
     }
 
-    /// For reading only; it never waits for writers on SQLite.
+    /// For reading only; it never waits for writers on SQLite. Who uses it limits the time of each use.
     #[must_use]
     pub const fn read_pool(&self) -> &Pool<D> {
         &self.read
@@ -94,7 +118,7 @@ impl<D: Database> Store<D> {
     /// # Errors
     /// The database failed.
     pub async fn branch_row(&self, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
-        D::branch_row(&self.read, key).await
+        read!(self, |conn| D::branch_row(conn, key))
     }
 
     /// How many branches hold a reservation.
@@ -102,7 +126,7 @@ impl<D: Database> Store<D> {
     /// # Errors
     /// The database failed.
     pub async fn count_tried(&self) -> Result<u64, sqlx::Error> {
-        D::count_tried(&self.read).await
+        read!(self, |conn| D::count_tried(conn))
     }
 
     /// The database's clock.
@@ -110,7 +134,7 @@ impl<D: Database> Store<D> {
     /// # Errors
     /// The database failed.
     pub async fn now(&self) -> Result<Timestamp, sqlx::Error> {
-        D::now(&self.read).await
+        read!(self, |conn| D::now(conn))
     }
 
     /// The tried rows that should ask their coordinator now, the longest overdue first, at most `limit`.
@@ -118,7 +142,7 @@ impl<D: Database> Store<D> {
     /// # Errors
     /// The database failed.
     pub async fn tried_due(&self, limit: u32) -> Result<Vec<InDoubt>, sqlx::Error> {
-        D::tried_due(&self.read, limit).await
+        read!(self, |conn| D::tried_due(conn, limit))
     }
 
     /// Lets a tried row ask at another time, in a transaction of its own. See [`Database::postpone`].
@@ -142,7 +166,7 @@ impl<D: Database> Store<D> {
         minted_before: Gid,
         limit: u32,
     ) -> Result<Vec<OldRow>, sqlx::Error> {
-        D::ended_page(&self.read, after, minted_before, limit).await
+        read!(self, |conn| D::ended_page(conn, after, minted_before, limit))
     }
 
     /// Deletes these rows in one transaction, each only if it is as it was read, and returns how many it deleted. They must be
@@ -167,7 +191,7 @@ impl<D: Database> Store<D> {
     /// # Errors
     /// The database failed.
     pub async fn forgotten(&self, after: Option<&BranchKey>, limit: u32) -> Result<Vec<BranchRow>, sqlx::Error> {
-        D::forgotten(&self.read, after, limit).await
+        read!(self, |conn| D::forgotten(conn, after, limit))
     }
 
     /// Closes both pools once their connections are back.

@@ -31,6 +31,8 @@ enum Manner {
     Hangs,
     /// Takes at most so many at once.
     Takes(usize),
+    /// Takes no question with this transaction in it.
+    Refuses(Gid),
 }
 
 #[derive(Clone)]
@@ -48,9 +50,12 @@ impl Gateway {
             .collect();
         let outcome = match manner {
             Manner::Answers(outcome) => outcome,
-            Manner::AnswersReversed | Manner::AnswersTooFew | Manner::Takes(_) | Manner::IsDown | Manner::Hangs => {
-                Outcome::Cancelled
-            }
+            Manner::AnswersReversed
+            | Manner::AnswersTooFew
+            | Manner::Takes(_)
+            | Manner::Refuses(_)
+            | Manner::IsDown
+            | Manner::Hangs => Outcome::Cancelled,
         };
         let mut answers: Vec<_> = queries.iter().map(|query| tcc_wire::outcome_answer(query, outcome)).collect();
         match manner {
@@ -58,6 +63,8 @@ impl Gateway {
             Manner::AnswersReversed => answers.reverse(),
             Manner::AnswersTooFew => drop(answers.pop()),
             Manner::Takes(limit) if answers.len() <= limit => {}
+            Manner::Refuses(gid) if queries.iter().all(|query| query.key.gid != gid) => {}
+            Manner::Refuses(_) => return Err(Status::invalid_argument("queries: bad")),
             Manner::Takes(_) => return Err(Status::invalid_argument("queries: too many")),
             Manner::IsDown | Manner::Hangs => return Err(Status::unavailable("down")),
         }
@@ -210,6 +217,24 @@ async fn a_coordinator_that_takes_fewer_queries_is_asked_with_fewer() {
     assert_eq!(served.sizes(0), [10, 5, 2, 2, 2, 2, 2]);
     served.set(0, Manner::Takes(0));
     let answer = source.outcomes(&main_log(), &queries(4)).await;
+    assert!(matches!(answer, Err(Unanswered::NoAnswer(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_question_that_is_refused_alone_costs_no_other_its_answer() {
+    let served = Served::start(&[Manner::Hangs]).await;
+    let source = served.source(5_000);
+    let asked = queries(10);
+    for refused in [0, 4, 9] {
+        served.set(0, Manner::Refuses(asked[refused].key.gid));
+        let outcomes = source.outcomes(&main_log(), &asked).await.expect("the others are answered");
+        for (index, outcome) in outcomes.iter().enumerate() {
+            let is_put_off = matches!(outcome, Outcome::AskAgain { .. });
+            assert!(if index == refused { is_put_off } else { *outcome == Outcome::Cancelled }, "{index}: {outcome:?}");
+        }
+    }
+    served.set(0, Manner::Refuses(asked[0].key.gid));
+    let answer = source.outcomes(&main_log(), &asked[..1]).await;
     assert!(matches!(answer, Err(Unanswered::NoAnswer(_))), "{answer:?}");
 }
 

@@ -71,16 +71,27 @@ impl Summary {
     /// The figures.
     #[must_use]
     pub fn table(&self) -> Table {
-        let waits = match self.target {
-            Target::Gateway => ["takeovers", "takeover p50 ms", "takeover max ms"],
-            Target::Database | Target::Inventory => ["returns", "to first order p50 ms", "to first order max ms"],
-        };
         let millis = |wait: Option<Duration>| wait.map_or_else(|| "-".to_owned(), |wait| wait.as_millis().to_string());
-        let per_second = u128::from(self.acknowledged) * 1_000 / self.elapsed.as_millis().max(1);
-        let after_return = match self.target {
-            Target::Gateway => None,
-            Target::Database | Target::Inventory => Some([half(&self.after_return), self.after_return.last().copied()]),
+        let p50_and_max = |sorted: &[Duration]| [millis(half(sorted)), millis(sorted.last().copied())];
+        let [waited, waited_max] = p50_and_max(&self.waits);
+        let waits = self.waits.len().to_string();
+        let faults = match self.target {
+            Target::Gateway => {
+                vec![("takeovers", waits), ("takeover p50 ms", waited), ("takeover max ms", waited_max)]
+            }
+            Target::Database | Target::Inventory => {
+                let [returned, returned_max] = p50_and_max(&self.after_return);
+                vec![
+                    ("returns", waits),
+                    ("kill to first order p50 ms", waited),
+                    ("kill to first order max ms", waited_max),
+                    ("return to first order p50 ms", returned),
+                    ("return to first order max ms", returned_max),
+                ]
+            }
         };
+        let per_second = u128::from(self.acknowledged) * 1_000 / self.elapsed.as_millis().max(1);
+        let [answered, answered_max] = p50_and_max(&self.latencies);
         let mut rows = vec![
             ("orders acknowledged", self.acknowledged.to_string()),
             ("confirmed", self.confirmed.to_string()),
@@ -90,18 +101,14 @@ impl Summary {
             ("leaked", self.leaked().to_string()),
             ("contradicted", self.contradicted().to_string()),
             ("kills", self.kills.to_string()),
-            (waits[0], self.waits.len().to_string()),
-            (waits[1], millis(half(&self.waits))),
-            (waits[2], millis(self.waits.last().copied())),
-            ("orders/s", per_second.to_string()),
-            ("answer p50 ms", millis(half(&self.latencies))),
-            ("answer max ms", millis(self.latencies.last().copied())),
-            ("sent again", self.repeats.to_string()),
         ];
-        if let Some([half, longest]) = after_return {
-            rows.push(("of it after the return p50 ms", millis(half)));
-            rows.push(("of it after the return max ms", millis(longest)));
-        }
+        rows.extend(faults);
+        rows.extend([
+            ("orders/s", per_second.to_string()),
+            ("answer p50 ms", answered),
+            ("answer max ms", answered_max),
+            ("sent again", self.repeats.to_string()),
+        ]);
         let mut table = table(&["", "number"]);
         for (name, value) in rows {
             table.add_row([name.to_owned(), value]);

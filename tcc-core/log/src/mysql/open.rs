@@ -11,19 +11,28 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
     query, query_scalar, raw_sql,
 };
-use tcc_migrations::mysql_now;
+use tcc_migrations::{lease, mysql_now};
 use tcc_types::SystemEntropy;
 
 use super::{Mysql, SERVER_KEEPS_IDLE_SECONDS, meaning_of, read::Readers, values::Marks};
 use crate::{
-    Error, LogOptions, clock::ServerClock, fault::Fault, log::Opened, options::without_secrets, rows::Columns, writer::Backend,
+    Error, LogOptions,
+    clock::ServerClock,
+    fault::Fault,
+    log::Opened,
+    options::without_secrets,
+    readers::{Connections, listing_max},
+    rows::Columns,
+    writer::Backend,
 };
+
+const DAY_SECONDS: u64 = 86_400;
 
 /// Connects, and makes the tables or brings them up to date. Several may do so at once.
 pub(crate) async fn open(options: &LogOptions, connect: MySqlConnectOptions) -> Result<Opened<Mysql>, Error> {
     let clock = Arc::new(ServerClock::new());
     let write_timeout = Duration::from_millis(options.write_timeout_ms);
-    let reads = Readers { pool: readers(options, &connect), timeout: write_timeout };
+    let reads = Readers(Connections::new(readers(options, &connect), options));
     let mut backend = Mysql {
         connect,
         session: session(options),
@@ -46,7 +55,6 @@ pub(crate) async fn open(options: &LogOptions, connect: MySqlConnectOptions) -> 
 /// What the writer's session sets, whatever the server's defaults are. What only MariaDB has stands in a comment that it alone
 /// reads: limits for a statement, and for a transaction whose process is gone without its connection being closed.
 fn session(options: &LogOptions) -> String {
-    const DAY_SECONDS: u64 = 86_400;
     let lock_wait_seconds = options.lock_wait_ms.div_ceil(1_000).min(DAY_SECONDS);
     let write_seconds = options.write_timeout_ms.div_ceil(1_000).min(DAY_SECONDS);
     // Longer than a transaction may be silent: while its writer waits for nothing but itself.
@@ -62,17 +70,19 @@ fn session(options: &LogOptions) -> String {
 
 /// A reader that wrote would escape the writer's batches. Reads of several statements see one state, the others need none.
 fn readers(options: &LogOptions, connect: &MySqlConnectOptions) -> MySqlPool {
-    MySqlPoolOptions::new()
+    // Whoever reads gives up at his own limit; this ends what the server is still doing then.
+    let limit_seconds = listing_max(options).as_secs().saturating_add(1).min(DAY_SECONDS);
+    let session = format!(
+        "{}; SET SESSION lock_wait_timeout = {limit_seconds} /*M! , SESSION max_statement_time = {limit_seconds} */; \
+         SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        tcc_migrations::mysql::SESSION
+    );
+    lease::tested(MySqlPoolOptions::new())
         .max_connections(options.read_connections_max)
         .acquire_timeout(Duration::from_millis(options.connect_timeout_ms))
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                let session = format!(
-                    "{}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-                    tcc_migrations::mysql::SESSION
-                );
-                raw_sql(AssertSqlSafe(session)).execute(connection).await.map(drop)
-            })
+        .after_connect(move |connection, _| {
+            let session = AssertSqlSafe(session.clone());
+            Box::pin(async move { raw_sql(session).execute(connection).await.map(drop) })
         })
         .connect_lazy_with(connect.clone())
 }

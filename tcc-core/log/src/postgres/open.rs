@@ -3,21 +3,29 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    AssertSqlSafe, Connection, PgConnection, PgPool,
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
     query, query_scalar, raw_sql,
 };
-use tcc_migrations::postgres_now;
+use tcc_migrations::{lease, postgres_now};
 
 use super::{Postgres, meaning_of, read::Readers};
-use crate::{Error, LogOptions, clock::ServerClock, fault::Fault, log::Opened, options::without_secrets, writer::Backend};
+use crate::{
+    Error, LogOptions,
+    clock::ServerClock,
+    fault::Fault,
+    log::Opened,
+    options::without_secrets,
+    readers::{Connections, listing_max},
+    writer::Backend,
+};
 
 /// Connects, and makes the tables or brings them up to date. Several may do so at once.
 pub(crate) async fn open(options: &LogOptions, connect: PgConnectOptions) -> Result<Opened<Postgres>, Error> {
     let clock = Arc::new(ServerClock::new());
     let write_timeout = Duration::from_millis(options.write_timeout_ms);
-    let reads = Readers { pool: readers(options, &connect), timeout: write_timeout };
+    let reads = Readers(Connections::new(readers(options, &connect), options));
     let mut backend = Postgres {
         connect,
         session: session(options),
@@ -52,15 +60,16 @@ pub(super) fn session(options: &LogOptions) -> String {
 }
 
 fn readers(options: &LogOptions, connect: &PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
+    // Whoever reads gives up at his own limit; this ends what the server is still doing then.
+    let limit_ms = listing_max(options).as_millis().min(i32::MAX as u128);
+    // A reader that wrote would escape the writer's batches.
+    let session = format!("SET jit = off; SET default_transaction_read_only = on; SET statement_timeout = {limit_ms}");
+    lease::tested(PgPoolOptions::new())
         .max_connections(options.read_connections_max)
         .acquire_timeout(Duration::from_millis(options.connect_timeout_ms))
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // A reader that wrote would escape the writer's batches.
-                let session = "SET jit = off; SET default_transaction_read_only = on";
-                raw_sql(session).execute(connection).await.map(drop)
-            })
+        .after_connect(move |connection, _| {
+            let session = AssertSqlSafe(session.clone());
+            Box::pin(async move { raw_sql(session).execute(connection).await.map(drop) })
         })
         .connect_lazy_with(connect.clone())
 }

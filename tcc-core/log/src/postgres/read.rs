@@ -1,9 +1,10 @@
 //! The reads. Each sees one committed state; none waits for a writer.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
-use sqlx::{PgPool, Postgres, QueryBuilder, Transaction, query};
+use sqlx::{Postgres, QueryBuilder, query};
+use tcc_migrations::lease::Transaction;
 use tcc_types::{BranchKey, Gid, IdempotencyKey, Initiator, ParticipantName, Timestamp, TxStatus};
 
 use super::{
@@ -11,28 +12,20 @@ use super::{
     meaning_of,
 };
 use crate::{
-    AuditRecord, Error, ListFilter, StuckBranch, TxRecord,
+    AuditRecord, ListFilter, StuckBranch, TxRecord,
     fault::{Fault, Meaning},
+    readers::Connections,
     reads::Reads,
     rows::{self, audit_columns, head_columns, stuck_columns},
 };
 
 /// The connections for reading.
-pub(super) struct Readers {
-    pub(super) pool: PgPool,
-    /// How long the reads may take that drivers and participants wait for. Operators' listings take as long as they take.
-    pub(super) timeout: Duration,
-}
+pub(super) struct Readers(pub(super) Connections<Postgres>);
 
 impl Readers {
     /// A transaction in which all reads see the same state.
-    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, Fault> {
-        Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
-    }
-
-    async fn within<T>(&self, reading: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let late = |_| Fault::Other(Error::Unavailable("no answer within `write_timeout_ms`".to_owned()));
-        tokio::time::timeout(self.timeout, reading).await.map_err(late)?
+    async fn snapshot(&self) -> Result<Transaction<Postgres>, Fault> {
+        Ok(Transaction::begin(self.0.lease().await?, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
     }
 }
 
@@ -42,31 +35,43 @@ impl Reads for Readers {
         let text =
             concat!("SELECT ", head_columns!(), " FROM tcc_log_transactions WHERE initiator = $1 AND idempotency_key = $2");
         let query = query(text).bind(initiator.as_str()).bind(key.as_str());
-        self.within(async {
-            let row = query.fetch_optional(&self.pool).await?;
-            row.as_ref().map(rows::head).transpose()
-        })
-        .await
+        self.0
+            .within(async {
+                let mut lease = self.0.lease().await?;
+                let row = query.fetch_optional(&mut *lease).await?;
+                lease.give_back();
+                row.as_ref().map(rows::head).transpose()
+            })
+            .await
     }
 
     async fn load(&self, gid: Gid) -> Result<Option<TxRecord>, Fault> {
-        self.within(async { Ok(load(&mut *self.snapshot().await?, &[gid]).await?.remove(&gid)) }).await
+        self.0
+            .within(async {
+                let mut snapshot = self.snapshot().await?;
+                let mut found = load(&mut snapshot, &[gid]).await?;
+                snapshot.leave();
+                Ok(found.remove(&gid))
+            })
+            .await
     }
 
     async fn statuses(&self, keys: &[BranchKey]) -> Result<Vec<Option<(TxRecord, bool)>>, Fault> {
         let gids: Vec<Gid> = keys.iter().map(|key| key.gid).collect::<HashSet<_>>().into_iter().collect();
-        self.within(async {
-            let mut snapshot = self.snapshot().await?;
-            let heads = load_heads(&mut snapshot, &gids).await?;
-            // A transaction has few branches: cheaper to read them all than to give the planner a join.
-            let found: Vec<Gid> = heads.keys().copied().collect();
-            let branches = query("SELECT gid, branch_id FROM tcc_log_branches WHERE gid = ANY($1::bytea[])")
-                .bind(bytes_of(&found))
-                .fetch_all(&mut *snapshot)
-                .await?;
-            rows::statuses(keys, &heads, &branches)
-        })
-        .await
+        self.0
+            .within(async {
+                let mut snapshot = self.snapshot().await?;
+                let heads = load_heads(&mut snapshot, &gids).await?;
+                // A transaction has few branches: cheaper to read them all than to give the planner a join.
+                let found: Vec<Gid> = heads.keys().copied().collect();
+                let branches = query("SELECT gid, branch_id FROM tcc_log_branches WHERE gid = ANY($1::bytea[])")
+                    .bind(bytes_of(&found))
+                    .fetch_all(&mut *snapshot)
+                    .await?;
+                snapshot.leave();
+                rows::statuses(keys, &heads, &branches)
+            })
+            .await
     }
 
     async fn list(&self, filter: &ListFilter, before: Option<Gid>, limit: u32) -> Result<Vec<TxRecord>, Fault> {
@@ -90,12 +95,12 @@ impl Reads for Readers {
             text.push(" AND gid < ").push_bind(&before.as_bytes()[..]);
         }
         text.push(" ORDER BY gid DESC LIMIT ").push_bind(i64::from(limit));
-        text.build().fetch_all(&self.pool).await?.iter().map(rows::head).collect()
+        self.0.listing(text.build()).await?.iter().map(rows::head).collect()
     }
 
     async fn count_by_status(&self) -> Result<Vec<(TxStatus, u64)>, Fault> {
         let text = "SELECT status, count(*) FROM tcc_log_transactions GROUP BY status";
-        rows::counts(&query(text).fetch_all(&self.pool).await?)
+        rows::counts(&self.0.listing(query(text)).await?)
     }
 
     async fn list_stuck(
@@ -117,7 +122,7 @@ impl Reads for Readers {
             text.push(", ").push_bind(&key.gid.as_bytes()[..]).push(", ").push_bind(key.branch.as_str()).push(")");
         }
         text.push(" ORDER BY b.stuck_since, b.gid, b.branch_id LIMIT ").push_bind(i64::from(limit));
-        text.build().fetch_all(&self.pool).await?.iter().map(rows::stuck_branch).collect()
+        self.0.listing(text.build()).await?.iter().map(rows::stuck_branch).collect()
     }
 
     async fn list_audit(&self, gid: Option<Gid>, before: Option<u64>, limit: u32) -> Result<Vec<AuditRecord>, Fault> {
@@ -129,11 +134,11 @@ impl Reads for Readers {
             text.push(" AND sequence < ").push_bind(i64::try_from(before).unwrap_or(i64::MAX));
         }
         text.push(" ORDER BY sequence DESC LIMIT ").push_bind(i64::from(limit));
-        text.build().fetch_all(&self.pool).await?.iter().map(rows::audit).collect()
+        self.0.listing(text.build()).await?.iter().map(rows::audit).collect()
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.0.close().await;
     }
 
     fn meaning_of(&self, error: &sqlx::Error) -> Meaning {

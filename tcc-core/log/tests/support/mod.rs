@@ -1,8 +1,9 @@
-//! A stretch of network between a log and its database's server that can lose a commit, or the answer to it.
+//! A stretch of network between a log and its database's server that can lose a commit, or the answer to it, or
+//! whole connections without a word.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -27,6 +28,8 @@ pub(crate) enum Cut {
 pub(crate) struct Network {
     port: u16,
     cut: Arc<AtomicU8>,
+    /// How often it was lost what there was.
+    swallowed: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -37,17 +40,20 @@ impl Network {
         let port = listener.local_addr().unwrap().port();
         let cut = Arc::new(AtomicU8::new(Cut::Nothing as u8));
         let (mut tasks, of_task) = (JoinSet::new(), Arc::clone(&cut));
+        let swallowed = Arc::new(AtomicU64::new(0));
+        let of_connections = Arc::clone(&swallowed);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let cut = Arc::clone(&of_task);
+                let swallowed = Arc::clone(&of_connections);
                 connections.spawn(async move {
                     let server = TcpStream::connect(("127.0.0.1", server)).await?;
-                    carry(client, server, &cut).await
+                    carry(client, server, &cut, &swallowed).await
                 });
             }
         });
-        Self { port, cut, _tasks: tasks }
+        Self { port, cut, swallowed, _tasks: tasks }
     }
 
     /// The same URL, by way of here.
@@ -55,13 +61,27 @@ impl Network {
         url.replace(&format!(":{server}/"), &format!(":{}/", self.port))
     }
 
+    /// Carries nothing any more over the connections that there are, and does not close them; new ones work.
+    #[allow(dead_code, reason = "not every test that has a network loses its connections")]
+    pub(crate) fn swallow(&self) {
+        self.swallowed.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Loses the next commit so.
+    #[allow(dead_code, reason = "not every test that has a network loses a commit")]
     pub(crate) fn cut_next_commit(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
 }
 
-async fn carry(client: TcpStream, server: TcpStream, cut: &AtomicU8) -> std::io::Result<()> {
+async fn carry(client: TcpStream, server: TcpStream, cut: &AtomicU8, swallowed: &AtomicU64) -> std::io::Result<()> {
+    let of_now = swallowed.load(Ordering::SeqCst);
+    // Both ends stay open, and hear nothing.
+    let unless_swallowed = async || {
+        if swallowed.load(Ordering::SeqCst) != of_now {
+            std::future::pending::<()>().await;
+        }
+    };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut sent = Vec::new();
@@ -69,7 +89,9 @@ async fn carry(client: TcpStream, server: TcpStream, cut: &AtomicU8) -> std::io:
     loop {
         tokio::select! {
             read = some(&mut from_client, &mut sent) => {
-                if read? == 0 {
+                let read = read?;
+                unless_swallowed().await;
+                if read == 0 {
                     return Ok(());
                 }
                 // PostgreSQL ends a text with a zero, MySQL with its packet.
@@ -86,7 +108,9 @@ async fn carry(client: TcpStream, server: TcpStream, cut: &AtomicU8) -> std::io:
                 }
             }
             read = some(&mut from_server, &mut answered) => {
-                if read? == 0 {
+                let read = read?;
+                unless_swallowed().await;
+                if read == 0 {
                     return Ok(());
                 }
                 to_client.write_all(&answered).await?;

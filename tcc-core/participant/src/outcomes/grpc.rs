@@ -8,13 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tcc_proto::tcc::v1::coordinator_client::CoordinatorClient;
-use tcc_types::{Invalid, LogName, Outcome, OutcomeQuery};
+use tcc_types::{Invalid, LogName, Outcome, OutcomeQuery, Timestamp};
 use tonic::{Code, transport::Channel};
 
 use super::{OutcomeSource, Unanswered};
 
 /// Most gateways of one coordinator.
 const ENDPOINTS_MAX: usize = 16;
+/// After so many refused questions about one branch each, the rest is put off too.
+const REFUSED_MAX: usize = 8;
 /// Connecting takes no longer than this, so that a gateway that is gone costs little.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection is asked so often whether it still stands; a gateway that vanished without a word is noticed by that.
@@ -155,17 +157,33 @@ impl OutcomeSource for GrpcOutcomes {
     async fn outcomes(&self, coordinator: &LogName, queries: &[OutcomeQuery]) -> Result<Vec<Outcome>, Unanswered> {
         let gateways = self.0.get(coordinator).ok_or(Unanswered::NoSource)?;
         let (mut outcomes, mut size) = (Vec::with_capacity(queries.len()), queries.len());
+        let (mut answered, mut refused) = (0, 0);
         while outcomes.len() < queries.len() {
             let rest = &queries[outcomes.len()..];
             let some = &rest[..size.min(rest.len())];
             match gateways.ask(coordinator, some).await {
-                Ok(answered) => outcomes.extend(answered),
+                Ok(answers) => {
+                    answered += answers.len();
+                    outcomes.extend(answers);
+                }
                 // Its `outcome_queries_max` is its own business: fewer at a time.
                 Err(refusal) if refusal.too_many && some.len() > 1 => size = some.len() / 2,
+                // This one alone: the others have their outcomes, and it is asked about another time.
+                Err(refusal) if refusal.too_many => {
+                    let (branch, problem) = (&some[0].key, refusal.text);
+                    tracing::warn!(%coordinator, %branch, problem, "the coordinator refuses a question about this branch");
+                    refused += 1;
+                    let later = if refused < REFUSED_MAX { 1 } else { rest.len() };
+                    outcomes.extend(std::iter::repeat_n(Outcome::AskAgain { at: Timestamp::from_micros(0) }, later));
+                    size = queries.len();
+                }
                 Err(refusal) => return Err(Unanswered::NoAnswer(refusal.text)),
             }
         }
-        Ok(outcomes)
+        if answered > 0 || queries.is_empty() {
+            return Ok(outcomes);
+        }
+        Err(Unanswered::NoAnswer("it refuses every question".to_owned()))
     }
 }
 

@@ -110,7 +110,8 @@ impl<P: Participant, S: OutcomeSource> Sweeper<P, S> {
                 break;
             }
         }
-        if swept != Swept::default() {
+        // What is only left was told when its coordinator did not answer.
+        if swept != (Swept { left: swept.left, ..Swept::default() }) {
             let Swept { confirmed, cancelled, postponed, forgotten, left } = swept;
             tracing::info!(confirmed, cancelled, postponed, forgotten, left, "asked about reservations past their ask_after");
         }
