@@ -6,13 +6,9 @@
 
 pub mod coupon;
 pub mod inventory;
-pub mod lease;
 pub mod log;
-pub mod mysql;
 pub mod orders;
 pub mod participant;
-pub mod postgres;
-pub mod sqlite;
 
 use sqlx::migrate::Migrator;
 
@@ -22,14 +18,6 @@ fn owned(mut migrator: Migrator, bookkeeping_table: &'static str) -> Migrator {
     migrator.dangerous_set_table_name(bookkeeping_table);
     migrator.set_ignore_missing(true);
     migrator
-}
-
-/// What is wrong with a URL that has a parameter which is not in `known`: the driver would pass it over, and log its value, which
-/// may be a mistyped password.
-fn unknown_parameter(url: &str, known: &[&str], problem: &'static str) -> Result<(), &'static str> {
-    let (_, parameters) = url.split_once('?').unwrap_or_default();
-    let mut names = parameters.split('&').filter(|one| !one.is_empty()).map(|one| one.split('=').next().unwrap_or_default());
-    if names.all(|name| known.contains(&name)) { Ok(()) } else { Err(problem) }
 }
 
 #[cfg(test)]

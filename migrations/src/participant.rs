@@ -12,13 +12,13 @@ pub fn sqlite() -> Migrator {
     crate::owned(sqlx::migrate!("./participant/sqlite"), BOOKKEEPING_TABLE)
 }
 
-/// For PostgreSQL. Run it with [`postgres::migrate`](crate::postgres::migrate).
+/// For PostgreSQL. Run it with `tcc_database::postgres::migrate`.
 #[must_use]
 pub fn postgres() -> Migrator {
     crate::owned(sqlx::migrate!("./participant/postgres"), BOOKKEEPING_TABLE)
 }
 
-/// For MySQL and MariaDB. Run it with [`mysql::migrate`](crate::mysql::migrate).
+/// For MySQL and MariaDB. Run it with `tcc_database::mysql::migrate`.
 #[must_use]
 pub fn mysql() -> Migrator {
     crate::owned(sqlx::migrate!("./participant/mysql"), BOOKKEEPING_TABLE)

@@ -140,11 +140,11 @@ impl LogOptions {
         let url = self.database_url.as_str();
         match url.split(':').next().unwrap_or_default() {
             // In memory, a transaction log would forget its decisions.
-            "sqlite" => tcc_migrations::sqlite::path_of(url).map(Database::Sqlite),
+            "sqlite" => tcc_database::sqlite::path_of(url).map(Database::Sqlite),
             "postgres" | "postgresql" => {
-                tcc_migrations::postgres::options_of(url).map(|options| Database::Postgres(Box::new(options)))
+                tcc_database::postgres::options_of(url).map(|options| Database::Postgres(Box::new(options)))
             }
-            "mysql" | "mariadb" => tcc_migrations::mysql::options_of(url).map(|options| Database::Mysql(Box::new(options))),
+            "mysql" | "mariadb" => tcc_database::mysql::options_of(url).map(|options| Database::Mysql(Box::new(options))),
             _ => Err("must begin with `sqlite:`, `postgres:` or `mysql:`"),
         }
     }

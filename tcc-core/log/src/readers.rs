@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{Database, Execute, Executor, Pool};
-use tcc_migrations::lease::{Lease, Place};
+use tcc_database::lease::{Lease, Place};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{Error, LogOptions, fault::Fault};

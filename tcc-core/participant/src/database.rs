@@ -8,7 +8,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
 };
 use tcc_barrier::{BarrierStore, Look};
-use tcc_migrations::lease::Place;
+use tcc_database::lease::Place;
 use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Gid, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{OpenError, Options};

@@ -42,5 +42,5 @@ pub use outcomes::{CoordinatorConfig, GrpcOutcomes, OutcomeSource, Unanswered};
 pub use participant::{BranchContext, ConnectionOf, HandlerError, Participant, Result, Tried};
 pub use status::status_of_sql;
 pub use store::{OpenError, Store};
-pub use tcc_migrations::lease::{Place, Transaction};
+pub use tcc_database::lease::{Place, Transaction};
 pub use upkeep::{Upkeep, UpkeepOptions};

@@ -10,7 +10,7 @@ use sqlx::{
     mysql::{MySqlDatabaseError, MySqlRow},
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::{lease::Place, mysql_now};
+use tcc_database::{lease::Place, mysql_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -38,7 +38,7 @@ impl Database for MySql {
     const BEGIN: &'static str = "BEGIN";
 
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
-        let connect = tcc_migrations::mysql::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
+        let connect = tcc_database::mysql::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
         let session = session(options);
         let write = server_pool(options, session.clone())
             .max_connections(options.write_connections_max)
@@ -56,7 +56,7 @@ impl Database for MySql {
         let mut conn = write.acquire().await?;
         // It loses its time limits.
         conn.close_on_drop();
-        tcc_migrations::mysql::migrate(&mut conn, migrator).await
+        tcc_database::mysql::migrate(&mut conn, migrator).await
     }
 
     fn is_retryable(error: &dyn DatabaseError) -> bool {
@@ -279,7 +279,7 @@ fn session(options: &Options) -> String {
     format!(
         "{}; SET SESSION innodb_lock_wait_timeout = {lock_wait_seconds}, SESSION lock_wait_timeout = {lock_wait_seconds} \
          /*M! , SESSION max_statement_time = {transaction_seconds}, SESSION idle_transaction_timeout = {} */",
-        tcc_migrations::mysql::SESSION,
+        tcc_database::mysql::SESSION,
         transaction_seconds * 2
     )
 }

@@ -1,7 +1,7 @@
 //! How connections to a database server are pooled: what PostgreSQL and MySQL have in common.
 
 use sqlx::{AssertSqlSafe, Executor, pool::PoolOptions};
-use tcc_migrations::lease;
+use tcc_database::lease;
 
 use crate::Options;
 

@@ -9,7 +9,7 @@ use sqlx::{
     postgres::PgRow,
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::{lease::Place, postgres_now};
+use tcc_database::{lease::Place, postgres_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -26,7 +26,7 @@ impl Database for Postgres {
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
     async fn open(url: &str, options: &Options) -> Result<(Pool<Self>, Pool<Self>), OpenError> {
-        let connect = tcc_migrations::postgres::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
+        let connect = tcc_database::postgres::options_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
         let session = session(options);
         let write = server_pool(options, session.clone())
             .max_connections(options.write_connections_max)
@@ -44,7 +44,7 @@ impl Database for Postgres {
         let mut conn = write.acquire().await?;
         // It loses its time limits.
         conn.close_on_drop();
-        tcc_migrations::postgres::migrate(&mut conn, &migrator).await
+        tcc_database::postgres::migrate(&mut conn, &migrator).await
     }
 
     fn is_retryable(error: &dyn DatabaseError) -> bool {

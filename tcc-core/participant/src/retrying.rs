@@ -42,7 +42,7 @@ mod tests {
     };
 
     use sqlx::Sqlite;
-    use tcc_migrations::lease::Transaction;
+    use tcc_database::lease::Transaction;
     use tempfile::TempDir;
 
     use super::*;

@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use tcc_barrier::{Look, Request};
-use tcc_migrations::{lease::Place, sqlite_now};
+use tcc_database::{lease::Place, sqlite_now};
 use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
 
 use crate::{
@@ -261,7 +261,7 @@ impl Database for Sqlite {
 }
 
 fn connect_options(url: &str) -> Result<SqliteConnectOptions, Invalid> {
-    let path = tcc_migrations::sqlite::path_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
+    let path = tcc_database::sqlite::path_of(url).map_err(|problem| Invalid::new("database_url", problem))?;
     Ok(SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

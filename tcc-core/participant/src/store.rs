@@ -1,7 +1,7 @@
 //! The opened database: one pool for writing, one for reading, and the limits it was opened with.
 
 use sqlx::{Pool, migrate::Migrator};
-use tcc_migrations::lease::{self, Lease, Place, Transaction};
+use tcc_database::lease::{self, Lease, Place, Transaction};
 use tcc_types::{BranchKey, Gid, Invalid, Timestamp};
 
 use crate::{BranchRow, Database, InDoubt, OldRow, Options};

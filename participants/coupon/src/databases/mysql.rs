@@ -2,7 +2,7 @@
 //! the guards are in the `WHERE`, so that both are the same.
 
 use sqlx::{MySql, MySqlConnection, migrate::Migrator};
-use tcc_migrations::mysql_now;
+use tcc_database::mysql_now;
 use tcc_participant::Store;
 use tcc_types::Gid;
 

@@ -1,7 +1,7 @@
 //! Coupons on PostgreSQL, under READ COMMITTED: a guarded update that waited for another transaction checks its guard again.
 
 use sqlx::{PgConnection, Postgres, migrate::Migrator};
-use tcc_migrations::postgres_now;
+use tcc_database::postgres_now;
 use tcc_participant::Store;
 use tcc_types::Gid;
 

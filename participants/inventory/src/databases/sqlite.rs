@@ -1,7 +1,7 @@
 //! Stock on SQLite, where one connection writes and nothing changes between two statements of a transaction.
 
 use sqlx::{Sqlite, SqliteConnection, migrate::Migrator};
-use tcc_migrations::sqlite_now;
+use tcc_database::sqlite_now;
 use tcc_participant::Store;
 
 use super::{Books, StockRows};

@@ -19,7 +19,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlDatabaseError},
     raw_sql,
 };
-use tcc_migrations::mysql_now;
+use tcc_database::mysql_now;
 use tcc_types::Timestamp;
 
 pub(crate) use self::open::open;
@@ -194,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_the_server_closed_while_it_was_idle_is_replaced() {
         let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
-        let connect = tcc_migrations::mysql::options_of(&options.database_url).unwrap();
+        let connect = tcc_database::mysql::options_of(&options.database_url).unwrap();
         let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
         raw_sql("KILL CONNECTION_ID()").execute(&mut connection).await.unwrap_err();
         assert!(backend.begin(&mut connection).await.is_err());
@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_does_not_depend_on_the_servers_defaults() {
         let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
-        let connect = tcc_migrations::mysql::options_of(&options.database_url).unwrap();
+        let connect = tcc_database::mysql::options_of(&options.database_url).unwrap();
         let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
         let mut again = backend.connect().await.unwrap();
         for connection in [&mut connection, &mut again] {

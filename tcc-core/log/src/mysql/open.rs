@@ -11,7 +11,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
     query, query_scalar, raw_sql,
 };
-use tcc_migrations::{lease, mysql_now};
+use tcc_database::{lease, mysql_now};
 use tcc_types::SystemEntropy;
 
 use super::{Mysql, SERVER_KEEPS_IDLE_SECONDS, meaning_of, read::Readers, values::Marks};
@@ -63,7 +63,7 @@ fn session(options: &LogOptions) -> String {
         "{}; SET SESSION innodb_lock_wait_timeout = {lock_wait_seconds}, SESSION lock_wait_timeout = {lock_wait_seconds}, \
          SESSION wait_timeout = {idle_seconds} \
          /*M! , SESSION max_statement_time = {write_seconds}, SESSION idle_transaction_timeout = {} */",
-        tcc_migrations::mysql::SESSION,
+        tcc_database::mysql::SESSION,
         2 * write_seconds
     )
 }
@@ -75,7 +75,7 @@ fn readers(options: &LogOptions, connect: &MySqlConnectOptions) -> MySqlPool {
     let session = format!(
         "{}; SET SESSION lock_wait_timeout = {limit_seconds} /*M! , SESSION max_statement_time = {limit_seconds} */; \
          SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        tcc_migrations::mysql::SESSION
+        tcc_database::mysql::SESSION
     );
     lease::tested(MySqlPoolOptions::new())
         .max_connections(options.read_connections_max)
@@ -88,7 +88,7 @@ fn readers(options: &LogOptions, connect: &MySqlConnectOptions) -> MySqlPool {
 }
 
 async fn migrate(mut connection: MySqlConnection) -> Result<(), Error> {
-    let migrated = tcc_migrations::mysql::migrate(&mut connection, tcc_migrations::log::mysql()).await;
+    let migrated = tcc_database::mysql::migrate(&mut connection, tcc_migrations::log::mysql()).await;
     migrated.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => not_migrated(error),
         error => Error::Unusable(format!("the migrations failed: {error}")),

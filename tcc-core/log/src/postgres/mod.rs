@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions, raw_sql};
-use tcc_migrations::postgres_now;
+use tcc_database::postgres_now;
 use tcc_types::Timestamp;
 
 pub(crate) use self::open::open;

@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     query, query_scalar, raw_sql,
 };
-use tcc_migrations::{lease, postgres_now};
+use tcc_database::{lease, postgres_now};
 
 use super::{Postgres, meaning_of, read::Readers};
 use crate::{
@@ -75,7 +75,7 @@ fn readers(options: &LogOptions, connect: &PgConnectOptions) -> PgPool {
 }
 
 async fn migrate(mut connection: PgConnection) -> Result<(), Error> {
-    let migrated = tcc_migrations::postgres::migrate(&mut connection, &tcc_migrations::log::postgres()).await;
+    let migrated = tcc_database::postgres::migrate(&mut connection, &tcc_migrations::log::postgres()).await;
     migrated.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => plain(error),
         error => Error::Unusable(format!("the migrations failed: {error}")),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, query};
-use tcc_migrations::lease::Transaction;
+use tcc_database::lease::Transaction;
 use tcc_types::{BranchKey, Gid, IdempotencyKey, Initiator, ParticipantName, Timestamp, TxStatus};
 
 use super::{

@@ -22,7 +22,7 @@ async fn with_history() -> (DatabaseLog, MySqlConnection) {
     let options = LogOptions { database_url: database_url.clone(), ..LogOptions::default() };
     let log = DatabaseLog::open(options, Arc::new(SystemClock)).await.unwrap();
     let mut connection = MySqlConnection::connect(&database_url).await.unwrap();
-    raw_sql(tcc_migrations::mysql::SESSION).execute(&mut connection).await.unwrap();
+    raw_sql(tcc_database::mysql::SESSION).execute(&mut connection).await.unwrap();
     for round in 0..200 {
         let gid = samples::gid(log.now());
         if round % 20 == 0 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, query};
-use tcc_migrations::postgres_now;
+use tcc_database::postgres_now;
 use tcc_types::{Gid, Timestamp};
 
 use crate::{

@@ -12,7 +12,7 @@ use crate::{LogOptions, postgres::open::session};
 async fn no_statement_scans_a_table_that_grows() {
     let url = shared(Kind::Postgres).create_database();
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    tcc_migrations::postgres::migrate(&mut connection, &tcc_migrations::log::postgres()).await.unwrap();
+    tcc_database::postgres::migrate(&mut connection, &tcc_migrations::log::postgres()).await.unwrap();
     connection.execute(AssertSqlSafe(session(&LogOptions::default()))).await.unwrap();
     connection.execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
     let statements = [
