@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tcc_log::{Decides, ListFilter, NewBranch, NewTransaction, Owner, TxLog, TxRecord};
+use tcc_log::{Choice, Decide, Decided, Decides, ListFilter, NewBranch, NewTransaction, Owner, TxLog, TxRecord};
 use tcc_types::{Entropy, Fingerprint, Gid, IdempotencyKey, Initiator, Invalid, Timestamp, TxStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -25,6 +25,8 @@ use crate::{
     view::steps,
 };
 
+/// How long a commit may be seen before it is durable. Far longer than any takes that is not lost.
+const VISIBLE_BEFORE_DURABLE_MAX: Duration = Duration::from_secs(60);
 /// Changes that a slow watcher may be behind; beyond them it gets fewer, later ones.
 const WATCH_QUEUED_MAX: usize = 16;
 
@@ -51,6 +53,30 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.config.lease_ms)
+    }
+
+    /// What stands, where it was only read: a decision of another gateway may be seen a moment before it is on every disk that it
+    /// has to be on, and a crash in that moment takes it back. Nobody acts on it, or is told of it, before a write that comes after
+    /// it is durable.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub(crate) async fn settled(&self, record: TxRecord) -> Result<TxRecord, tcc_log::Error> {
+        let fresh = record.decided_at.is_some_and(|at| at.plus(VISIBLE_BEFORE_DURABLE_MAX) > self.log.now());
+        let by_another = record.owner != self.owner && record.status.decision().is_some() && !record.status.has_ended();
+        if !self.log.is_shared() || !fresh || !by_another {
+            return Ok(record);
+        }
+        // No transaction has as many branches: this decides nothing, and only tells.
+        let choice = Choice::Confirm { votes: u32::MAX };
+        let question = Decide { gid: record.gid, choice, owner: self.owner, next_attempt_at: record.next_attempt_at };
+        match self.log.decide(question).await? {
+            Decided::Stands { .. } => Ok(record),
+            Decided::CountMoved { .. } | Decided::Missing => {
+                warn!(gid = %record.gid, "a decision that was seen is gone: the log's database lost it");
+                Err(tcc_log::Error::Unavailable("the transaction changed while it was read".to_owned()))
+            }
+        }
     }
 
     /// Whether its lease is another's and has not passed. A hint: whoever drives what another one drives only works in vain.
@@ -273,7 +299,7 @@ impl Coordinator {
             return Ok(view);
         }
         let record = self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?;
-        Ok(self.newer(&record))
+        Ok(self.newer(&self.0.settled(record).await?))
     }
 
     /// What a driver here shows, if nobody else can know more: another gateway may have decided or ended the transaction since.
@@ -457,6 +483,7 @@ impl Coordinator {
                     if matches!(command, Command::Ask) && self.0.is_driven_elsewhere(&record) {
                         return Ok(Reached::Elsewhere);
                     }
+                    let record = self.0.settled(record).await?;
                     driver::start(&self.0, record, Origin::Loaded { ask: false }, Place::unbounded())
                 }
             };

@@ -323,6 +323,13 @@ impl Driver {
             info!("goes on elsewhere");
             return Err(Stopped);
         }
+        let loaded = match self.core.settled(loaded).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                warn!(%error, "not looked at: whoever noticed will notice again");
+                return Ok(None);
+            }
+        };
         let mut events = self.news_of(loaded.branches);
         while let Some(event) = events.pop() {
             self.step(event).await?;

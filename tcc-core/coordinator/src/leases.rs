@@ -33,7 +33,7 @@ async fn prolong(core: &Core, round: Duration) {
             Ok(kept) => kept.into_iter().collect(),
             Err(error) => {
                 warn!(%error, count = gids.len(), "leases are not prolonged: others may take these transactions up");
-                return;
+                continue;
             }
         };
         let lost: Vec<_> = gids.iter().filter(|gid| !kept.contains(gid)).filter_map(|gid| core.table.get(*gid)).collect();

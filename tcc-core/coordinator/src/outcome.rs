@@ -7,9 +7,6 @@ use tcc_types::{BranchKey, BranchRowStatus, Decision, Initiator, Invalid, LogNam
 
 use crate::{Coordinator, Error};
 
-/// A commit that others can see is on disk after this, or its database has crashed.
-const ON_DISK_WITHIN: Duration = Duration::from_secs(5);
-
 impl Coordinator {
     /// Answers a participant's questions; see `tcc.v1.Coordinator.GetOutcome`.
     ///
@@ -29,21 +26,14 @@ impl Coordinator {
         // Side by side, so that the cancelled records of a wiped log are written in batches.
         let outcomes = queries.iter().zip(known).map(|(query, known)| async move {
             match known {
-                Some((record, _)) if self.may_be_lost(&record) => {
-                    Ok(Outcome::AskAgain { at: self.0.log.now().plus(ON_DISK_WITHIN) })
+                Some((record, has_branch)) => {
+                    let record = self.0.settled(record).await?;
+                    Ok(self.outcome_of(query, &record, has_branch))
                 }
-                Some((record, has_branch)) => Ok(self.outcome_of(query, &record, has_branch)),
                 None => self.outcome_of_unknown(query).await,
             }
         });
         futures::future::try_join_all(outcomes).await
-    }
-
-    /// Whether a crash of the log's database may still take back what was only read. InnoDB shows a commit a moment before it is on
-    /// disk, unless it has a binary log. Nobody asks that early but after a long outage.
-    fn may_be_lost(&self, record: &TxRecord) -> bool {
-        let fresh = record.decided_at.is_some_and(|at| at.plus(ON_DISK_WITHIN) > self.0.log.now());
-        self.0.log.is_shared() && fresh
     }
 
     fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {

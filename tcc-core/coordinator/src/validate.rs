@@ -87,6 +87,12 @@ pub(crate) fn warrant(warrant: &Warrant) -> Result<(), Vec<Invalid>> {
     if !(1..=512).contains(&warrant.reason.len()) {
         bad.push(Invalid::new("warrant.reason", "must be 1 to 512 bytes"));
     }
+    // One database cannot store it, the others could.
+    for (field, text) in [("warrant.actor", &warrant.actor), ("warrant.reason", &warrant.reason)] {
+        if text.contains('\0') {
+            bad.push(Invalid::new(field, "must not have zero characters"));
+        }
+    }
     if bad.is_empty() { Ok(()) } else { Err(bad) }
 }
 

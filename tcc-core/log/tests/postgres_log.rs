@@ -4,12 +4,12 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sqlx::{Connection, Executor, PgConnection};
 use tcc_log::{
-    Begun, DatabaseLog, Decided, Enlisted, Error, LogOptions, NewTransaction, TxLog,
+    Begun, DatabaseLog, Decide, Decided, Enlisted, Error, LogOptions, NewTransaction, TxLog,
     conformance::samples::{self, audit, cancel, confirm, initiator, transaction},
 };
 use tcc_servers::{Kind, PASSWORD, Server, shared};
@@ -59,6 +59,49 @@ async fn gateways_that_start_at_once_on_a_fresh_database_all_open_it() {
         assert!(log.is_shared());
         assert_eq!(status(log, new.gid).await, Some(TxStatus::Trying));
     }
+}
+
+#[tokio::test]
+async fn what_another_gateway_did_is_told_by_a_commit_that_wrote() {
+    let (url, one) = fresh().await;
+    let two = open(options(&url)).await.unwrap();
+    let mut tool = tool(&url).await;
+    let new = samples::open(one.now(), 1);
+    one.begin(new.clone()).await.unwrap();
+    one.decide(cancel(one.now(), new.gid)).await.unwrap();
+    let mut locker = "0".to_owned();
+    let mut is_written = async || {
+        let text = "SELECT xmax::text FROM tcc_log_transactions";
+        let now: String = sqlx::query_scalar(text).fetch_one(&mut tool).await.unwrap();
+        std::mem::replace(&mut locker, now.clone()) != now
+    };
+    assert!(!is_written().await);
+    assert!(matches!(two.begin(new.clone()).await, Ok(Begun::Exists(_))));
+    assert!(is_written().await);
+    assert!(matches!(two.decide(confirm(two.now(), new.gid, 1)).await, Ok(Decided::Stands { .. })));
+    assert!(is_written().await);
+    assert!(matches!(two.enlist(new.gid, samples::branch("late"), 4).await, Ok(Enlisted::Closed(_))));
+    assert!(is_written().await);
+}
+
+#[tokio::test]
+async fn what_this_version_cannot_read_does_not_keep_the_rest_from_being_taken_up() {
+    let (url, log) = fresh().await;
+    let long_ago = log.now().minus(Duration::from_secs(3_600));
+    let due = |name: &str| NewTransaction { next_attempt_at: long_ago, ..of(&log, name) };
+    let (later, known) = (due("later"), due("shop"));
+    for new in [&later, &known] {
+        log.begin(new.clone()).await.unwrap();
+        log.decide(Decide { next_attempt_at: long_ago, ..cancel(log.now(), new.gid) }).await.unwrap();
+    }
+    let damage = "UPDATE tcc_log_transactions SET cause = '{\"ALaterVersions\":{}}' WHERE initiator = 'later'";
+    tool(&url).await.execute(damage).await.unwrap();
+    let owner = log.take_owner().await.unwrap();
+    let claimed = log.claim(owner, 10, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(claimed.iter().map(|record| record.gid).collect::<Vec<_>>(), [known.gid]);
+    // It is not in the way next time either.
+    assert!(log.claim(owner, 10, Duration::from_secs(60)).await.unwrap().is_empty());
+    assert!(matches!(log.load(later.gid).await, Err(Error::Unusable(_))));
 }
 
 #[tokio::test]

@@ -41,3 +41,21 @@ pub(super) async fn load(connection: &mut SqliteConnection, gids: &[Gid]) -> Res
     rows::add_branches(&mut records, &branches)?;
     Ok(records)
 }
+
+/// As [`load`], but leaves out what this program cannot read (a later version may have written it): one such row must not keep
+/// all others from being taken up.
+pub(super) async fn load_readable(connection: &mut SqliteConnection, gids: &[Gid]) -> Result<HashMap<Gid, TxRecord>, Fault> {
+    match load(connection, gids).await {
+        Err(Fault::Other(_)) => {}
+        loaded => return loaded,
+    }
+    let mut records = HashMap::new();
+    for gid in gids {
+        match load(connection, &[*gid]).await {
+            Ok(readable) => records.extend(readable),
+            Err(Fault::Other(error)) => tracing::error!(%gid, %error, "left to whoever can read it"),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(records)
+}

@@ -9,7 +9,7 @@ use crate::{
     codes::Code,
     fault::Fault,
     mysql::{
-        load::load,
+        load::load_readable,
         values::{Marks, branches, gid_lists, list, transactions},
     },
     rows::{self, Columns},
@@ -131,7 +131,7 @@ async fn claim(connection: &mut MySqlConnection, claim: Claim, now: Timestamp) -
             .execute(&mut *connection)
             .await?;
     }
-    let mut records = load(connection, &gids).await?;
+    let mut records = load_readable(connection, &gids).await?;
     Ok(gids.iter().filter_map(|gid| records.remove(gid)).collect())
 }
 

@@ -10,7 +10,7 @@ use crate::{
     AuditRecord, Deleted, MarkedSettled, NewAudit, Owner, RENEW_MAX, TxRecord,
     codes::Code,
     fault::Fault,
-    postgres::load::{bytes_of, load},
+    postgres::load::{bytes_of, load_readable},
     rows::{self, Columns},
     writer::write::{Alone, Claim, DeleteEnded, Renew},
 };
@@ -131,7 +131,7 @@ async fn claim(connection: &mut PgConnection, claim: Claim, now: Timestamp) -> R
         .bind(now.as_micros())
         .execute(&mut *connection)
         .await?;
-    let mut records = load(connection, &gids).await?;
+    let mut records = load_readable(connection, &gids).await?;
     Ok(gids.iter().filter_map(|gid| records.remove(gid)).collect())
 }
 

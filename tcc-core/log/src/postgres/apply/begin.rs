@@ -9,7 +9,7 @@ use super::column;
 use crate::{
     NewBranch,
     fault::Fault,
-    postgres::load::load,
+    postgres::load::{load, touch},
     rows::{self, Columns, head_columns},
     writer::{
         answers::{Standing, answer_begins, branches_of, losers},
@@ -103,7 +103,9 @@ async fn find_standing(
     beginnings: &[Beginning],
     inserted: &HashSet<Gid>,
 ) -> Result<Standing, Fault> {
-    let by_gid = load(connection, &losers(beginnings, inserted)).await?;
+    let losers = losers(beginnings, inserted);
+    touch(connection, &losers).await?;
+    let by_gid = load(connection, &losers).await?;
     let mut standing = Standing { by_gid, ..Standing::default() };
     let keys = standing.missing_keys(beginnings, inserted);
     if keys.is_empty() {
@@ -123,6 +125,7 @@ async fn find_standing(
             gids.push(gid);
         }
     }
+    touch(connection, &gids).await?;
     standing.by_gid.extend(load(connection, &gids).await?);
     Ok(standing)
 }

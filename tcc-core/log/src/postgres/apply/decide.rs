@@ -7,7 +7,7 @@ use super::column;
 use crate::{
     Decide, Decided,
     fault::Fault,
-    postgres::load::load_heads,
+    postgres::load::{load_heads, touch},
     rows,
     writer::{
         answers::{Wanted, answer_decides, unchanged},
@@ -44,6 +44,8 @@ pub(super) async fn apply(
         .fetch_all(&mut *connection)
         .await?;
     let changed = rows::gid_counts(&rows)?;
-    let mut standing = load_heads(connection, &unchanged(asks.iter().map(|ask| ask.question.gid), &changed)).await?;
+    let others = unchanged(asks.iter().map(|ask| ask.question.gid), &changed);
+    touch(connection, &others).await?;
+    let mut standing = load_heads(connection, &others).await?;
     answer_decides(asks, &changed, &mut standing, now)
 }

@@ -9,7 +9,7 @@ use super::{begin::insert_branches, column};
 use crate::{
     Enlisted,
     fault::Fault,
-    postgres::load::{bytes_of, load},
+    postgres::load::{bytes_of, load, touch},
     rows,
     writer::{
         answers::{answer_enlists, raised_branches, unchanged},
@@ -47,6 +47,8 @@ pub(super) async fn apply(connection: &mut PgConnection, asks: &mut [Ask<Enlist,
         query(LOWER).bind(bytes_of(&lowered)).execute(&mut *connection).await?;
         raised.retain(|gid, _| inserted.contains(gid));
     }
-    let mut standing = load(connection, &unchanged(asks.iter().map(|ask| ask.question.gid), &raised)).await?;
+    let others = unchanged(asks.iter().map(|ask| ask.question.gid), &raised);
+    touch(connection, &others).await?;
+    let mut standing = load(connection, &others).await?;
     answer_enlists(asks, &raised, &mut standing)
 }

@@ -21,6 +21,7 @@ async fn no_statement_scans_a_table_that_grows() {
         ("keys", begin::GIDS_BY_KEY, 2),
         ("enlist", enlist::RAISE, 2),
         ("lower", enlist::LOWER, 1),
+        ("touch", crate::postgres::load::TOUCH, 1),
         ("decide", decide::DECIDE, 7),
         ("park", progress::PARK, 4),
         ("park branches", progress::PARK_BRANCHES, 7),

@@ -9,7 +9,7 @@ use crate::{
     fault::Fault,
     rows::{self, Columns},
     sqlite::{
-        load::{load, put_gid},
+        load::{load_readable, put_gid},
         values::ManyRows,
     },
     writer::write::{Alone, Claim, DeleteEnded, Renew},
@@ -98,7 +98,7 @@ async fn claim(connection: &mut SqliteConnection, claim: Claim, now: Timestamp) 
     let gids = rows::gids::<Vec<Gid>>(&rows)?;
     let lease = [now.plus(claim.lease).as_micros(), rows::owner_number(claim.owner)];
     LEASE.fetch(connection, &lease, &gids, put_gid).await?;
-    let mut records = load(connection, &gids).await?;
+    let mut records = load_readable(connection, &gids).await?;
     Ok(gids.iter().filter_map(|gid| records.remove(gid)).collect())
 }
 
