@@ -3,7 +3,7 @@
 use std::{env, time::Duration};
 
 use sqlx::{Sqlite, SqliteConnection, sqlite::SqliteQueryResult};
-use tcc_participant::{BranchContext, Options, Participant, Result, Store, Tried};
+use tcc_participant::{BranchContext, Engine, GrpcOutcomes, Options, Participant, Result, Store, Tried, Upkeep};
 use tcc_service::{Server, shutdown, telemetry};
 
 /// What a Try asks for, and what it keeps for Confirm and Cancel.
@@ -62,8 +62,13 @@ async fn main() -> anyhow::Result<()> {
     let listen = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50063".to_owned());
     let store = Store::open("sqlite://data/points.db", &Options::default()).await?;
     sqlx::query(TABLE).execute(store.write_pool()).await?;
-    let server = Server::bind(listen.parse()?).await?.add_service(tcc_participant::service(Points, store));
+    let (engine, stop) = (Engine::new(Points, store), shutdown::on_signal());
+    let server = Server::bind(listen.parse()?).await?.add_service(engine.service());
     println!("points listens on {}", server.local_addr());
-    server.serve(shutdown::on_signal(), Duration::from_secs(5)).await?;
+    // Asks what became of points that stay frozen past their time, and deletes rows that ended long ago.
+    let upkeep = Upkeep::start(&engine, Some(GrpcOutcomes::at("main", ["http://127.0.0.1:50051"])?), &stop);
+    server.serve(stop, Duration::from_secs(5)).await?;
+    upkeep.stop().await;
+    engine.close().await;
     Ok(())
 }

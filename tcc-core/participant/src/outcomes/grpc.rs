@@ -60,6 +60,15 @@ struct Gateways {
 }
 
 impl GrpcOutcomes {
+    /// One coordinator, by the name of its log, at these addresses. Connects when it is first asked; needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The first of them that is not well-formed, by name. Not retryable.
+    pub fn at(log_name: &str, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, Invalid> {
+        let gateways = Gateways::new(&CoordinatorConfig::at(endpoints)).map_err(|mut bad| bad.swap_remove(0))?;
+        Ok(Self(BTreeMap::from([(LogName::new(log_name)?, gateways)])))
+    }
+
     /// Connects to each gateway when it is first asked, and again whenever the connection is lost. Needs a tokio runtime.
     ///
     /// # Errors
