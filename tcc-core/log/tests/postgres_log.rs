@@ -280,6 +280,52 @@ async fn a_server_that_was_killed_and_is_back_is_written_to_again() {
     assert!(matches!(log.begin(durable).await, Ok(Begun::Exists(_))));
 }
 
+/// A private server with these settings, and a database on it.
+async fn server_with(settings: &[(&str, &str)]) -> (Server, String) {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let start = move || {
+        let server = Server::start_with(Kind::Postgres, &tcc_servers::Options { settings, parent: None }).unwrap();
+        let url = server.create_database();
+        (server, url)
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// Repeats a Begun as a coordinator does, until it is told what stands.
+async fn begun_at_last(log: &DatabaseLog, new: &NewTransaction) -> Begun {
+    loop {
+        match log.begin(new.clone()).await {
+            Ok(begun) => return begun,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_server_has_no_connection_left_the_log_is_unavailable_and_then_goes_on() {
+    let (_server, url) = server_with(&[("max_connections", "10")]).await;
+    let log = open(options(&url)).await.unwrap();
+    let before = transaction(log.now(), 1);
+    log.begin(before.clone()).await.unwrap();
+    let mut taken = vec![tool(&url).await];
+    let others =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    taken[0].execute(others).await.unwrap();
+    // Those of the log, too: it connects anew only when it has something to write.
+    while let Ok(more) = PgConnection::connect(&url).await {
+        taken.push(more);
+    }
+    let refused = log.begin(transaction(log.now(), 1)).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(log.load(before.gid).await.is_err_and(|error| error.is_retryable()));
+    for connection in taken {
+        connection.close().await.unwrap();
+    }
+    begun_at_last(&log, &transaction(log.now(), 1)).await;
+    assert!(matches!(log.begin(before).await, Ok(Begun::Exists(_))));
+}
+
 #[tokio::test]
 async fn no_error_shows_the_password() {
     let (url, _log) = fresh().await;
