@@ -326,6 +326,37 @@ async fn while_the_server_has_no_connection_left_the_log_is_unavailable_and_then
     assert!(matches!(log.begin(before).await, Ok(Begun::Exists(_))));
 }
 
+/// How far the server's process may extend files, set as its own user, who may do that in any container.
+#[cfg(target_os = "linux")]
+fn limit_files(pid: i32, bytes: &str) {
+    use std::os::unix::{fs::MetadataExt, process::CommandExt};
+
+    let owner = std::fs::metadata(format!("/proc/{pid}")).unwrap();
+    let mut limit = std::process::Command::new("prlimit");
+    limit.args([format!("--pid={pid}"), format!("--fsize={bytes}:")]).uid(owner.uid()).gid(owner.gid());
+    assert!(limit.status().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn while_the_disk_is_full_the_log_is_unavailable_and_then_goes_on() {
+    let (_server, url) = server_with(&[]).await;
+    let log = open(options(&url)).await.unwrap();
+    let mut tool = tool(&url).await;
+    let others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let pids: Vec<i32> = sqlx::query_scalar(others).fetch_all(&mut tool).await.unwrap();
+    pids.iter().for_each(|pid| limit_files(*pid, "8192"));
+    let new = transaction(log.now(), 1);
+    for _ in 0..3 {
+        let refused = log.begin(new.clone()).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    assert_eq!(status(&log, new.gid).await, None);
+    pids.iter().for_each(|pid| limit_files(*pid, "unlimited"));
+    assert!(matches!(begun_at_last(&log, &new).await, Begun::Inserted { .. }));
+    assert_eq!(status(&log, new.gid).await, Some(TxStatus::Trying));
+}
+
 #[tokio::test]
 async fn no_error_shows_the_password() {
     let (url, _log) = fresh().await;
