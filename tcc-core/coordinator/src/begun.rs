@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::{
     Error, TxView,
     admission::Place,
-    coordinator::Core,
+    core::Core,
     driver::{self, Origin},
     failpoint,
     table::Handle,

@@ -2,89 +2,27 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tcc_log::{Choice, Decide, Decided, Decides, ListFilter, NewBranch, NewTransaction, Owner, TxLog, TxRecord};
+use tcc_log::{Decides, ListFilter, NewBranch, NewTransaction, TxLog, TxRecord};
 use tcc_types::{Entropy, Fingerprint, Gid, IdempotencyKey, Initiator, Invalid, Timestamp, TxStatus};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, error, info};
 
 use crate::{
     Begin, Config, EnlistAnswer, Error, Page, Registry, Submit, TxView, Wait,
     admission::{Admission, Place},
     begun::{self, Joined, same_request},
+    core::Core,
     driver::{self, Command, Order, Origin, Taken},
     leases,
     readiness::{self, Readiness},
     recovery, retention,
-    table::{Handle, Table},
+    table::Handle,
     validate::{self, Deadlines},
-    view::steps,
 };
-
-/// How long a commit may be seen before it is durable. Far longer than any takes that is not lost.
-const VISIBLE_BEFORE_DURABLE_MAX: Duration = Duration::from_secs(60);
-/// Changes that a slow watcher may be behind; beyond them it gets fewer, later ones.
-const WATCH_QUEUED_MAX: usize = 16;
-
-/// What drivers, recovery and the handle share.
-pub(crate) struct Core {
-    pub(crate) log: Arc<dyn TxLog>,
-    /// This run of this coordinator.
-    pub(crate) owner: Owner,
-    pub(crate) registry: Registry,
-    pub(crate) config: Config,
-    pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) table: Arc<Table>,
-    pub(crate) admission: Admission,
-    pub(crate) readiness: Readiness,
-    pub(crate) tasks: TaskTracker,
-    /// What goes on until the last driver is gone.
-    pub(crate) background: TaskTracker,
-    /// Nothing is begun any more; what waits for a request leaves memory.
-    pub(crate) draining: CancellationToken,
-    /// Drivers hand over what they have and stop.
-    pub(crate) aborting: CancellationToken,
-}
-
-impl Core {
-    pub(crate) fn lease(&self) -> Duration {
-        Duration::from_millis(self.config.lease_ms)
-    }
-
-    /// What stands, where it was only read: a decision of another gateway may be seen a moment before it is on every disk that it
-    /// has to be on, and a crash in that moment takes it back. Nobody acts on it, or is told of it, before a write that comes after
-    /// it is durable.
-    ///
-    /// # Errors
-    /// The log does not answer.
-    pub(crate) async fn settled(&self, record: TxRecord) -> Result<TxRecord, tcc_log::Error> {
-        let fresh = record.decided_at.is_some_and(|at| at.plus(VISIBLE_BEFORE_DURABLE_MAX) > self.log.now());
-        let by_another = record.owner != self.owner && record.status.decision().is_some() && !record.status.has_ended();
-        if !self.log.is_shared() || !fresh || !by_another {
-            return Ok(record);
-        }
-        // No transaction has as many branches: this decides nothing, and only tells.
-        let choice = Choice::Confirm { votes: u32::MAX };
-        let question = Decide { gid: record.gid, choice, owner: self.owner, next_attempt_at: record.next_attempt_at };
-        match self.log.decide(question).await? {
-            Decided::Stands { .. } => Ok(record),
-            Decided::CountMoved { .. } | Decided::Missing => {
-                warn!(gid = %record.gid, "a decision that was seen is gone: the log's database lost it");
-                Err(tcc_log::Error::Unavailable("the transaction changed while it was read".to_owned()))
-            }
-        }
-    }
-
-    /// Whether its lease is another's and has not passed. A hint: whoever drives what another one drives only works in vain.
-    pub(crate) fn is_driven_elsewhere(&self, record: &TxRecord) -> bool {
-        let leased = record.decides == Decides::AtVotes || record.status.decision().is_some();
-        leased && record.owner != self.owner && record.next_attempt_at > self.log.now()
-    }
-}
 
 /// Runs global transactions. Clones share the same coordinator.
 ///
@@ -293,13 +231,19 @@ impl Coordinator {
     /// # Errors
     /// There is none, or the log does not answer.
     pub async fn get(&self, gid: Gid) -> Result<TxView, Error> {
-        if let Some(handle) = self.0.table.get(gid)
-            && let Some(view) = self.newest_here(&handle)
-        {
+        if let Some(view) = self.0.table.get(gid).and_then(|driver| self.newest_here(&driver)) {
             return Ok(view);
         }
-        let record = self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?;
-        Ok(self.newer(&self.0.settled(record).await?))
+        self.told(self.0.log.load(gid).await?.ok_or(Error::NotFound(gid))?).await
+    }
+
+    /// What a caller is told of a transaction that was just read.
+    pub(crate) async fn told(&self, mut record: TxRecord) -> Result<TxView, Error> {
+        // What a driver here shows was durable before.
+        if self.0.table.get(record.gid).is_none_or(|driver| driver.is_behind(&record)) {
+            record = self.0.settled(record).await?;
+        }
+        Ok(self.newer(&record))
     }
 
     /// What a driver here shows, if nobody else can know more: another gateway may have decided or ended the transaction since.
@@ -309,7 +253,7 @@ impl Coordinator {
     }
 
     /// What is known of a transaction that was just read: by the log, or by a driver here that is as far and knows the votes.
-    pub(crate) fn newer(&self, record: &TxRecord) -> TxView {
+    fn newer(&self, record: &TxRecord) -> TxView {
         let read = TxView::of_record(record);
         let Some(handle) = self.0.table.get(record.gid) else { return read };
         let driven = handle.view.borrow().clone();
@@ -318,79 +262,21 @@ impl Coordinator {
         if !behind && driven.branches.len() >= record.branch_count as usize {
             return driven;
         }
-        // Its own decision is durable a moment before it is shown.
+        // Of its own decision the driver hears by itself.
         if behind && record.owner != self.0.owner {
             handle.look();
         }
         read
     }
 
-    /// Lists transactions without branches, newest first, older than `before`.
+    /// Lists transactions without branches, newest first, older than `before`. A listing may show a decision a moment before it
+    /// is durable.
     ///
     /// # Errors
     /// The log does not answer.
     pub async fn list(&self, filter: ListFilter, before: Option<Gid>, limit: u32) -> Result<Page<TxView>, Error> {
         let page = page(self.0.log.list(&filter, before, limit.saturating_add(1)).await?, limit);
         Ok(Page { items: page.items.iter().map(TxView::of_record).collect(), more: page.more })
-    }
-
-    /// Streams a transaction's states until it has ended.
-    ///
-    /// # Errors
-    /// There is none, or too many are being watched.
-    pub async fn watch(&self, gid: Gid) -> Result<ReceiverStream<Result<TxView, Error>>, Error> {
-        let place = self.0.admission.watch()?;
-        let first = self.get(gid).await?;
-        let (sender, receiver) = mpsc::channel(WATCH_QUEUED_MAX);
-        let this = self.clone();
-        self.0.tasks.spawn(async move {
-            let _place = place;
-            tokio::select! {
-                // The transaction goes on, so the stream must not look as if it had ended.
-                () = this.0.draining.cancelled() => drop(sender.try_send(Err(Error::Draining))),
-                () = sender.closed() => {}
-                () = this.feed(first, &sender) => {}
-            }
-        });
-        Ok(ReceiverStream::new(receiver))
-    }
-
-    /// Sends every change until the end, or until nobody listens.
-    async fn feed(&self, first: TxView, sender: &mpsc::Sender<Result<TxView, Error>>) {
-        let gid = first.gid;
-        let mut shown = first.clone();
-        let mut next = Some(first);
-        loop {
-            if let Some(view) = next.take() {
-                let ended = view.status.has_ended();
-                shown.clone_from(&view);
-                if sender.send(Ok(view)).await.is_err() || ended {
-                    return;
-                }
-            }
-            let interval = Duration::from_millis(self.0.config.watch_interval_ms);
-            if let Some(mut handle) = self.0.table.get(gid) {
-                let current = handle.view.borrow_and_update().clone();
-                // One that has not heard what others decided shows what was true before.
-                if current != shown && steps(current.status) >= steps(shown.status) {
-                    next = Some(current);
-                    continue;
-                }
-                let changed = timeout(interval, handle.view.changed()).await;
-                if changed.is_ok() || !self.0.log.is_shared() {
-                    continue;
-                }
-                // What another gateway did is not told: look.
-            } else {
-                sleep(interval).await;
-            }
-            match self.get(gid).await {
-                // What only a driver knows (votes) is not taken back by what the log has.
-                Ok(view) if steps(view.status) > steps(shown.status) => next = Some(view),
-                Ok(_) => {}
-                Err(error) => warn!(%gid, %error, "not read for a watcher"),
-            }
-        }
     }
 
     /// The end of the process: [`Self::drain`], then [`Self::close`].
@@ -460,7 +346,7 @@ impl Coordinator {
             there = self.0.log.find(initiator, key).await?;
         }
         match there.filter(|there| same_request(there, initiator, fingerprint)) {
-            Some(there) => Ok(Joined::There(Box::new(TxView::of_record(&there)))),
+            Some(there) => Ok(Joined::There(Box::new(TxView::of_record(&self.0.settled(there).await?)))),
             None => Err(Error::Invalid(bad)),
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     Error,
     admission::Place,
     begun::branch_of,
-    coordinator::Core,
+    core::Core,
     failpoint,
     table::{Handle, Seat},
     view::{BranchView, EnlistAnswer, TxView},

@@ -6,7 +6,7 @@ use tcc_log::RENEW_MAX;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::{coordinator::Core, table::Handle};
+use crate::{core::Core, table::Handle};
 
 /// How often leases are prolonged within the time of one.
 const ROUNDS_PER_LEASE: u32 = 3;

@@ -8,6 +8,7 @@ mod admission;
 mod begun;
 mod config;
 mod coordinator;
+mod core;
 mod dispatch;
 mod driver;
 mod error;
@@ -24,6 +25,7 @@ pub mod service;
 mod table;
 mod validate;
 mod view;
+mod watch;
 
 pub use config::Config;
 pub use coordinator::Coordinator;

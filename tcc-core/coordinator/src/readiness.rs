@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{Error, coordinator::Core};
+use crate::{Error, core::Core};
 
 /// The switch, and who turns it.
 #[derive(Debug)]

@@ -15,12 +15,15 @@ impl Coordinator {
             return Ok(Vec::new());
         }
         let known = self.0.log.statuses(keys).await?;
-        let view = |(key, known): (&BranchKey, Option<_>)| match known {
-            Some((record, _)) => Some(self.newer(&record)),
-            // Begun here since it was looked for.
-            None => self.0.table.get(key.gid).map(|handle| handle.view.borrow().clone()),
-        };
-        Ok(keys.iter().zip(known).map(view).collect())
+        // Side by side, so that whatever has to be written for it is written in one batch.
+        let views = keys.iter().zip(known).map(|(key, known)| async move {
+            match known {
+                Some((record, _)) => self.told(record).await.map(Some),
+                // Begun here since it was looked for.
+                None => Ok(self.0.table.get(key.gid).map(|handle| handle.view.borrow().clone())),
+            }
+        });
+        futures::future::try_join_all(views).await
     }
 
     /// What a branch was begun or enlisted with; `None`: there is no such branch.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
-    coordinator::Core,
+    core::Core,
     driver::{self, Origin},
 };
 

@@ -7,7 +7,7 @@ use tcc_types::Gid;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::coordinator::Core;
+use crate::core::Core;
 
 /// Transactions that are looked at in one commit.
 const BATCH_MAX: u32 = RENEW_MAX as u32;

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument, debug, debug_span};
 
 use super::not_after;
-use crate::{Unknown, coordinator::Core, dispatch::Endpoint, failpoint};
+use crate::{Unknown, core::Core, dispatch::Endpoint, failpoint};
 
 /// A call under way. Dropping it is safe: the operation is then unknown.
 pub(super) type PendingCall = Pin<Box<dyn Future<Output = Event> + Send>>;

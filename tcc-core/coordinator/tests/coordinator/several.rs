@@ -22,6 +22,7 @@ struct Fleet {
     fakes: BTreeMap<&'static str, Arc<Fake>>,
     without_leases: bool,
     is_down: Arc<AtomicBool>,
+    is_slow: Arc<AtomicBool>,
     /// A server's, on which each coordinator opens a log of its own.
     server: Option<LogOptions>,
     _folder: TempDir,
@@ -32,7 +33,7 @@ impl Fleet {
         let folder = tempfile::tempdir().unwrap();
         let fakes: BTreeMap<_, _> = ["stock", "coupon"].map(|name| (name, Arc::new(Fake::default()))).into();
         let log = open_log(&folder).await;
-        Self { log, fakes, without_leases, is_down: Arc::default(), server: None, _folder: folder }
+        Self { log, fakes, without_leases, is_down: Arc::default(), is_slow: Arc::default(), server: None, _folder: folder }
     }
 
     /// On a database server, whose writers really race.
@@ -48,8 +49,8 @@ impl Fleet {
             Some(options) => tcc_log::open(options.clone(), Arc::new(SystemClock)).await.unwrap(),
             None => Arc::clone(&self.log),
         };
-        let is_down = Arc::clone(&self.is_down);
-        let log = Shared { inner, without_leases: self.without_leases, is_down };
+        let (is_down, is_slow) = (Arc::clone(&self.is_down), Arc::clone(&self.is_slow));
+        let log = Shared { inner, without_leases: self.without_leases, is_down, is_slow };
         Coordinator::start(Arc::new(log), registry(&self.fakes), config, Arc::new(SystemEntropy)).await.unwrap()
     }
 
@@ -234,6 +235,33 @@ async fn a_cancel_at_another_gateway_reaches_a_transaction_whose_try_has_no_answ
     fleet.fake("stock").loses.store(0, Ordering::SeqCst);
     let ended = until_ended(&second, gid).await;
     assert_eq!((ended.status, fleet.rows(&ended)), (TxStatus::Cancelled, BOTH_CANCELLED));
+}
+
+#[tokio::test]
+async fn a_decision_that_is_seen_is_told_and_followed_only_when_it_is_known_to_be_durable() {
+    let fleet = Fleet::new(false).await;
+    let (first, second) = (fleet.join(patient()).await, fleet.join(patient()).await);
+    let held = first.submit(hold()).await.unwrap();
+    fleet.is_slow.store(true, Ordering::SeqCst);
+    let decide = |gateway: &Coordinator| {
+        let (gateway, gid) = (gateway.clone(), held.gid);
+        tokio::spawn(async move { gateway.confirm(gid, Wait::Decision).await })
+    };
+    let deciding = decide(&first);
+    while fleet.log.load(held.gid).await.unwrap().unwrap().status == TxStatus::Trying {
+        moment().await;
+    }
+    let (here, there) = (first.clone(), second.clone());
+    let read = [here, there].map(|gateway| tokio::spawn(async move { gateway.get(held.gid).await }));
+    let following = decide(&second);
+    // Time to do something wrong.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!deciding.is_finished() && !following.is_finished() && read.iter().all(|read| !read.is_finished()));
+    assert_eq!(fleet.fake("stock").ops("stock"), ["try"], "no Confirm has left");
+    fleet.is_slow.store(false, Ordering::SeqCst);
+    for told in read.into_iter().chain([deciding, following]) {
+        assert_eq!(told.await.unwrap().unwrap().status.decision(), Some(tcc_types::Decision::Confirm));
+    }
 }
 
 #[tokio::test]

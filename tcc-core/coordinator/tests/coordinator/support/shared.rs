@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     /// Whatever is unfinished is everybody's at any time, and nobody ever loses it: what is left is the decision's
     /// compare-and-set.
     pub(crate) without_leases: bool,
+    /// Decisions can be seen, and are not known to be durable.
+    pub(crate) is_slow: Arc<AtomicBool>,
     /// Nothing can be written.
     pub(crate) is_down: Arc<AtomicBool>,
 }
@@ -70,7 +72,11 @@ impl TxLog for Shared {
 
     async fn decide(&self, decide: Decide) -> Result<Decided, Error> {
         self.reached()?;
-        self.inner.decide(decide).await
+        let decided = self.inner.decide(decide).await;
+        while self.is_slow.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        decided
     }
 
     async fn finish(&self, gid: Gid) -> Result<(), Error> {
