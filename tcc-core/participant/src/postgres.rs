@@ -64,7 +64,9 @@ impl Database for Postgres {
             postgres_now!(),
             " WHERE ",
             postgres_now!(),
-            " <= $6 ON CONFLICT (gid, branch_id) DO NOTHING"
+            // Changes nothing, but locks the row that is there, which is a write: a repeated yes is then told by a commit that waits
+            // for whatever standby the first one has to be on. One that only reads would not.
+            " <= $6 ON CONFLICT (gid, branch_id) DO UPDATE SET status = tcc_branches.status WHERE FALSE"
         );
         let request = Request::from(call);
         let inserted = sqlx::query(SQL)

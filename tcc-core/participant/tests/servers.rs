@@ -242,6 +242,32 @@ async fn serializable_mysql() -> (String, Server) {
     (url, server)
 }
 
+/// A commit that only read would not wait for a standby that the first yes has to be on, nor for the disk where a database shows
+/// commits before they are there.
+#[tokio::test]
+async fn a_repeated_yes_is_told_by_a_commit_that_wrote() {
+    let f = Fixture::new(postgres::open(&postgres::url()).await).await;
+    let call = f.branch_in(State::Tried).await;
+    // Whoever locked or changed the row last; there is one row.
+    let writer = async || {
+        let row = sqlx::query("SELECT xmax::text FROM tcc_branches").fetch_one(f.store().read_pool()).await.expect("a row");
+        row.get::<String, _>(0)
+    };
+    let before = writer().await;
+    f.assert_yes(f.try_branch(&call).await);
+    assert_ne!(writer().await, before);
+
+    let f = Fixture::new(mysql::open(&mysql::url()).await).await;
+    let call = f.branch_in(State::Tried).await;
+    let writer = async || {
+        let row = sqlx::query("SELECT found FROM tcc_branches").fetch_one(f.store().read_pool()).await.expect("a row");
+        row.get::<i64, _>(0)
+    };
+    let before = writer().await;
+    f.assert_yes(f.try_branch(&call).await);
+    assert_ne!(writer().await, before);
+}
+
 #[tokio::test]
 async fn sessions_of_postgres_are_set_up() {
     let (url, ()) = serializable_postgres().await;
