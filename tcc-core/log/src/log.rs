@@ -12,7 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use tcc_types::{BranchKey, Clock, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -97,6 +100,9 @@ impl DatabaseLog {
             closing: closing.clone(),
             batch_max: options.batch_max,
             batch_bytes_max: options.batch_bytes_max,
+            finish_delay: Duration::from_millis(options.finish_delay_ms),
+            lazy: Vec::new(),
+            lazy_until: Instant::now(),
         };
         tasks.spawn(writer.run());
         tasks.close();

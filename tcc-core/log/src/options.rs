@@ -25,6 +25,9 @@ pub struct LogOptions {
     pub batch_max: usize,
     /// Payload bytes after which a commit takes no further write.
     pub batch_bytes_max: usize,
+    /// How long the end of a transaction may wait for other writes to be committed with, in milliseconds. Nobody waits for it
+    /// but who asked to be told of the end; 0 commits it at once.
+    pub finish_delay_ms: u64,
     /// Most connections for reading, beside the one that writes.
     pub read_connections_max: u32,
     /// SQLite only: how long a write waits for a lock that a foreign program holds on the file, in milliseconds.
@@ -42,6 +45,9 @@ pub struct LogOptions {
     pub lock_wait_ms: u64,
 }
 
+/// The most that `finish_delay_ms` may be.
+const FINISH_DELAY_MS_MAX: u64 = 1_000;
+
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
@@ -50,6 +56,7 @@ impl Default for LogOptions {
             write_queue_max: 8_192,
             batch_max: 512,
             batch_bytes_max: 8 * 1024 * 1024,
+            finish_delay_ms: 20,
             read_connections_max: 4,
             busy_timeout_ms: 5_000,
             checkpoint_pages: 4_000,
@@ -74,6 +81,7 @@ impl fmt::Debug for LogOptions {
             .field("write_queue_max", &self.write_queue_max)
             .field("batch_max", &self.batch_max)
             .field("batch_bytes_max", &self.batch_bytes_max)
+            .field("finish_delay_ms", &self.finish_delay_ms)
             .field("read_connections_max", &self.read_connections_max)
             .field("busy_timeout_ms", &self.busy_timeout_ms)
             .field("checkpoint_pages", &self.checkpoint_pages)
@@ -118,6 +126,10 @@ impl LogOptions {
         ];
         if let Some((field, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::Unusable(format!("{field}: must be at least 1")));
+        }
+        // Beyond it leases would have to be prolonged for transactions that have ended.
+        if self.finish_delay_ms > FINISH_DELAY_MS_MAX {
+            return Err(Error::Unusable(format!("finish_delay_ms: must be at most {FINISH_DELAY_MS_MAX}")));
         }
         // What tokio's channel can hold; a larger one would panic.
         if self.write_queue_max > tokio::sync::Semaphore::MAX_PERMITS {

@@ -51,7 +51,8 @@ pub trait TxLog: Send + Sync + 'static {
     async fn decide(&self, decide: Decide) -> Result<Decided, Error>;
 
     /// Records that every branch has carried the decision out: `Confirming → Confirmed`, `Cancelling → Cancelled`. Changes
-    /// nothing where the transaction is missing, undecided or has ended already.
+    /// nothing where the transaction is missing, undecided or has ended already. May take a little longer than other writes,
+    /// since it waits for some to be committed with.
     async fn finish(&self, gid: Gid) -> Result<(), Error>;
 
     /// Remembers how far branches are and when to go on. Changes nothing where the transaction has ended or is another owner's.

@@ -298,3 +298,58 @@ async fn the_audit_record_cannot_be_changed_by_hand() {
     }
     assert_eq!(log.list_audit(None, None, 10).await.unwrap(), [line]);
 }
+
+/// One that is decided, and so may be finished.
+async fn decided(log: &DatabaseLog) -> Gid {
+    let new = transaction(log.now(), 1);
+    let gid = new.gid;
+    log.begin(new).await.unwrap();
+    log.decide(confirm(log.now(), gid, 1)).await.unwrap();
+    gid
+}
+
+#[tokio::test]
+async fn an_end_is_committed_with_the_next_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(LogOptions { finish_delay_ms: 1_000, ..options(&folder) }).await.unwrap();
+    let gid = decided(&log).await;
+    let before = log.stats();
+    let next_write = async {
+        // The writer has taken the end up by now, or it never will.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        log.begin(transaction(log.now(), 1)).await
+    };
+    let (finished, begun) = futures::join!(log.finish(gid), next_write);
+    assert!(finished.is_ok() && is_new(&begun));
+    let after = log.stats();
+    assert_eq!((after.writes - before.writes, after.commits - before.commits), (2, 1));
+    assert_eq!(status(&log, gid).await, Some(TxStatus::Confirmed));
+}
+
+#[tokio::test]
+async fn an_end_without_any_other_write_is_committed_too() {
+    let (_folder, log) = fresh().await;
+    let gid = decided(&log).await;
+    log.finish(gid).await.unwrap();
+    assert_eq!(status(&log, gid).await, Some(TxStatus::Confirmed));
+}
+
+#[tokio::test]
+async fn an_end_that_waits_is_written_when_the_log_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(LogOptions { finish_delay_ms: 1_000, ..options(&folder) }).await.unwrap();
+    let gid = decided(&log).await;
+    let closing = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        log.close().await;
+    };
+    let (finished, ()) = futures::join!(log.finish(gid), closing);
+    assert!(finished.is_ok());
+    drop(log);
+    let log = open(options(&folder)).await.unwrap();
+    assert_eq!(status(&log, gid).await, Some(TxStatus::Confirmed));
+}

@@ -1,52 +1,12 @@
 //! Statements over many rows at once: a list of rows is bound as one JSON text, so that there is one prepared text however many
 //! rows there are. And how a statement's rows are told apart from those of others.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use tcc_types::{Entropy, Gid};
 
 use crate::{Error, fault::Fault};
 
-/// About how many bytes a text has at most that has more than one row: far below the smallest `max_allowed_packet` that is usual.
-const LIST_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// A list of rows that is bound as one JSON text, as the table `v`; takes the columns' names and kinds.
-macro_rules! list {
-    ($first:ident $kind:ident $(, $name:ident $more:ident)*) => {
-        concat!(
-            "JSON_TABLE(?, '$[*]' COLUMNS (",
-            crate::mysql::values::column!($first $kind),
-            $(", ", crate::mysql::values::column!($name $more),)*
-            ")) AS v"
-        )
-    };
-}
-pub(super) use list;
-
-/// A column of a list. What is absent in a row is NULL; what does not fit is an error.
-macro_rules! column {
-    ($name:ident int) => {
-        crate::mysql::values::column!(@ $name "BIGINT")
-    };
-    // 32 digits; `UNHEX` makes the 16 bytes of them.
-    ($name:ident gid) => {
-        crate::mysql::values::column!(@ $name "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident id) => {
-        crate::mysql::values::column!(@ $name "VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    // For `UNHEX` or `FROM_BASE64`.
-    ($name:ident encoded) => {
-        crate::mysql::values::column!(@ $name "LONGTEXT CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident text) => {
-        crate::mysql::values::column!(@ $name "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-    };
-    (@ $name:ident $type:literal) => {
-        concat!(stringify!($name), " ", $type, " PATH '$.", stringify!($name), "' ERROR ON ERROR")
-    };
-}
-pub(super) use column;
+pub(super) use tcc_database::{mysql::lists::encoded, mysql_list as list};
 
 /// Looks up each transaction `t` of a list by its primary key, in the list's order, and never in another way.
 macro_rules! transactions {
@@ -66,29 +26,8 @@ pub(super) use branches;
 
 /// Rows as JSON texts, few but none too long.
 pub(super) fn lists<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<String>, Fault> {
-    let mut lists = Vec::new();
-    let mut list = Vec::new();
-    for row in rows {
-        let row = serde_json::to_vec(&row).map_err(|error| not_stored(&error))?;
-        if !list.is_empty() && list.len() + row.len() > LIST_BYTES_MAX {
-            lists.push(closed(&mut list)?);
-        }
-        list.push(if list.is_empty() { b'[' } else { b',' });
-        list.extend(row);
-    }
-    if !list.is_empty() {
-        lists.push(closed(&mut list)?);
-    }
-    Ok(lists)
-}
-
-fn closed(list: &mut Vec<u8>) -> Result<String, Fault> {
-    list.push(b']');
-    Ok(String::from_utf8(std::mem::take(list)).map_err(|error| not_stored(&error))?)
-}
-
-fn not_stored(error: &dyn std::error::Error) -> Error {
-    Error::Unusable(format!("a row cannot be stored: {error}"))
+    let lists = tcc_database::mysql::lists::lists(rows);
+    Ok(lists.map_err(|error| Error::Unusable(format!("a row cannot be stored: {error}")))?)
 }
 
 /// A row that is only a gid.
@@ -105,11 +44,6 @@ pub(super) fn gid_lists(gids: &[Gid]) -> Result<Vec<String>, Fault> {
 /// A gid as it stands in a list.
 pub(super) fn digits(gid: Gid) -> String {
     sixteen(u128::from_be_bytes(*gid.as_bytes()))
-}
-
-/// Bytes as they stand in a list.
-pub(super) fn encoded(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
 }
 
 fn sixteen(number: u128) -> String {
@@ -137,20 +71,6 @@ mod tests {
     use tcc_types::{SystemEntropy, Timestamp};
 
     use super::*;
-
-    #[test]
-    fn a_list_is_split_before_it_is_too_long_and_a_long_row_stands_alone() {
-        let row = |length: usize| OnlyGid { g: "x".repeat(length) };
-        let lists = lists([row(1), row(2), row(LIST_BYTES_MAX), row(3), row(LIST_BYTES_MAX - 100), row(4)]).unwrap();
-        let lengths = |list: &String| serde_json::from_str::<Vec<serde_json::Value>>(list).unwrap().len();
-        assert_eq!(lists.iter().map(lengths).collect::<Vec<_>>(), [2, 1, 3]);
-        assert_eq!(lists[0], r#"[{"g":"x"},{"g":"xx"}]"#);
-    }
-
-    #[test]
-    fn nothing_is_no_list() {
-        assert_eq!(gid_lists(&[]).unwrap(), Vec::<String>::new());
-    }
 
     #[test]
     fn digits_sort_like_their_gids_and_have_one_length() {

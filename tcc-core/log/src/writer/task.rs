@@ -1,6 +1,7 @@
 //! The one task that writes: drains what is queued, commits it as one batch, answers everybody, drains again.
 //!
-//! There is no timer: a lone write is committed at once, and the longer a commit takes, the more the next one carries.
+//! Nobody who waits is kept waiting by a timer: a lone write is committed at once, and the longer a commit takes, the more the next
+//! one carries. Only what nobody waits for (that a transaction has ended) rides with a later write, or is written after a while.
 
 use std::{
     sync::{
@@ -10,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -45,6 +49,11 @@ pub(crate) struct Writer<B: Backend> {
     pub(crate) closing: CancellationToken,
     pub(crate) batch_max: usize,
     pub(crate) batch_bytes_max: usize,
+    /// How long a write that nobody waits for may wait for others.
+    pub(crate) finish_delay: Duration,
+    /// Those, and until when they wait.
+    pub(crate) lazy: Vec<Write>,
+    pub(crate) lazy_until: Instant,
 }
 
 /// How far a transaction came that failed.
@@ -61,14 +70,7 @@ enum Failure {
 
 impl<B: Backend> Writer<B> {
     pub(crate) async fn run(mut self) {
-        while let Some(first) = self.next().await {
-            let mut size_bytes = first.size_bytes();
-            let mut batch = vec![first];
-            while batch.len() < self.batch_max && size_bytes < self.batch_bytes_max {
-                let Ok(write) = self.queue.try_recv() else { break };
-                size_bytes += write.size_bytes();
-                batch.push(write);
-            }
+        while let Some(batch) = self.next().await {
             self.write(batch).await;
             // Whoever was just answered may have its next write ready: let it run first. Costs nothing when nobody has.
             tokio::task::yield_now().await;
@@ -77,18 +79,48 @@ impl<B: Backend> Writer<B> {
         tracing::debug!("the transaction log's writer has ended");
     }
 
-    /// The next write; `None` once there will be none.
-    async fn next(&mut self) -> Option<Write> {
-        tokio::select! {
-            // Closing comes first: under a steady load the queue is never empty.
-            biased;
-            () = self.closing.cancelled(), if !self.queue.is_closed() => {
-                // What is queued was accepted and is still written.
-                self.queue.close();
-                self.queue.recv().await
+    /// The next batch, never empty; `None` once there will be none.
+    async fn next(&mut self) -> Option<Vec<Write>> {
+        loop {
+            let write = tokio::select! {
+                // Closing comes first: under a steady load the queue is never empty.
+                biased;
+                () = self.closing.cancelled(), if !self.queue.is_closed() => {
+                    // What is queued was accepted and is still written.
+                    self.queue.close();
+                    continue;
+                }
+                write = self.queue.recv() => write,
+                () = sleep_until(self.lazy_until), if !self.lazy.is_empty() => return Some(self.batch(None)),
+            };
+            match write {
+                Some(write) if write.is_lazy() && !self.finish_delay.is_zero() => {
+                    if self.lazy.is_empty() {
+                        self.lazy_until = Instant::now() + self.finish_delay;
+                    }
+                    self.lazy.push(write);
+                    if self.lazy.len() >= self.batch_max {
+                        return Some(self.batch(None));
+                    }
+                }
+                Some(write) => return Some(self.batch(Some(write))),
+                None if self.lazy.is_empty() => return None,
+                None => return Some(self.batch(None)),
             }
-            write = self.queue.recv() => write,
         }
+    }
+
+    /// What was put off, this write, and what is queued behind it.
+    fn batch(&mut self, write: Option<Write>) -> Vec<Write> {
+        let mut batch = std::mem::take(&mut self.lazy);
+        batch.extend(write);
+        let mut size_bytes: usize = batch.iter().map(Write::size_bytes).sum();
+        while batch.len() < self.batch_max && size_bytes < self.batch_bytes_max {
+            let Ok(write) = self.queue.try_recv() else { break };
+            size_bytes += write.size_bytes();
+            batch.push(write);
+        }
+        batch
     }
 
     /// Writes a batch and answers it.

@@ -138,6 +138,14 @@ pub(crate) enum Write {
 }
 
 impl Write {
+    /// Whether nobody waits for it: it may wait for others.
+    pub(crate) fn is_lazy(&self) -> bool {
+        match self {
+            Self::Finish(_) => true,
+            Self::Begin(_) | Self::Enlist(_) | Self::Decide(_) | Self::Park(_) | Self::Alone(_) => false,
+        }
+    }
+
     /// Roughly how much it brings to the commit: its payloads and texts, and something for each row.
     pub(crate) fn size_bytes(&self) -> usize {
         const ROW: usize = 128;
