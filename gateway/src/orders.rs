@@ -54,7 +54,7 @@ impl<B: OrderBooks> Orders<B> {
     ///
     /// # Errors
     /// Nothing stays reserved, but for [`tcc_coordinator::Error::Unavailable`], where nobody knows: repeat the request.
-    #[instrument(name = "order", skip_all, fields(order_id = field::Empty))]
+    #[instrument(level = "debug", name = "order", skip_all, fields(order_id = field::Empty))]
     pub async fn create(&self, placed: Placed, pay_by: Option<Timestamp>) -> Result<Order, Error> {
         let submit = Submit {
             initiator: placed.initiator().clone(),

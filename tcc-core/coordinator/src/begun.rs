@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tcc_log::{Begun, BranchProgress, BranchRecord, NewBranch, NewTransaction, TxRecord};
 use tcc_types::{Fingerprint, Gid, Initiator, Timestamp, TxStatus};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 use tracing::warn;
 
 use crate::{
@@ -48,26 +48,49 @@ impl Joined {
     }
 }
 
-/// Makes it durable and starts its driver, or finds the one that is there.
-pub(crate) async fn begin(core: Arc<Core>, transaction: NewTransaction, place: Place) -> Result<Joined, Error> {
+/// Makes it durable, tells so, and drives it to its end; or finds the one that is there.
+pub(crate) async fn begin(
+    core: Arc<Core>,
+    transaction: NewTransaction,
+    place: Place,
+    told: oneshot::Sender<Result<Joined, Error>>,
+) {
     let gid = transaction.gid;
     failpoint::hit(failpoint::BEGIN_BEFORE);
-    let begun = begin_settled(&core, &transaction).await?;
-    failpoint::hit(failpoint::BEGIN_AFTER);
+    let begun = begin_settled(&core, &transaction).await;
+    if begun.is_ok() {
+        failpoint::hit(failpoint::BEGIN_AFTER);
+    }
+    // Whoever asked may have gone: it is begun all the same.
     match begun {
-        Begun::Inserted { created_at } => {
-            let handle = driver::start(&core, record_of(transaction, created_at), Origin::Begun, place);
-            Ok(Joined::Driven(gid, handle))
-        }
-        Begun::Exists(there) => {
-            let tombstone = there.fingerprint.is_none() && there.gid == gid;
-            if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
-                let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
-                return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
+        Ok(Begun::Inserted { created_at }) => {
+            match driver::enter(&core, record_of(transaction, created_at), Origin::Begun, place) {
+                Ok((handle, driving)) => {
+                    let _ = told.send(Ok(Joined::Driven(gid, handle)));
+                    driving.await;
+                }
+                Err(there) => {
+                    let _ = told.send(Ok(Joined::Driven(gid, there)));
+                }
             }
-            Ok(Joined::There(Box::new(TxView::of_record(&there))))
+        }
+        Ok(Begun::Exists(there)) => {
+            let _ = told.send(joined(&transaction, *there));
+        }
+        Err(error) => {
+            let _ = told.send(Err(error));
         }
     }
+}
+
+/// The transaction that is there already, if it is the same request.
+fn joined(transaction: &NewTransaction, there: TxRecord) -> Result<Joined, Error> {
+    let tombstone = there.fingerprint.is_none() && there.gid == transaction.gid;
+    if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
+        let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
+        return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
+    }
+    Ok(Joined::There(Box::new(TxView::of_record(&there))))
 }
 
 /// Begun, or what is there. An unknown commit is settled by repeating the insert; until then nobody may say that nothing was

@@ -319,10 +319,11 @@ impl Coordinator {
         self.0.readiness.check()?;
         let place = self.0.admission.admit()?;
         let core = Arc::clone(&self.0);
+        let (told, begun) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave behind what is durable and has no driver.
-        let begun = self.0.tasks.spawn(begun::begin(core, transaction, place).in_current_span());
-        begun.await.unwrap_or_else(|failed| {
-            error!(%failed, "a Begun was not finished");
+        self.0.tasks.spawn(begun::begin(core, transaction, place, told).in_current_span());
+        begun.await.unwrap_or_else(|_| {
+            error!("a Begun was not finished");
             Err(Error::Unavailable("the request may or may not have started".to_owned()))
         })
     }
@@ -374,7 +375,7 @@ impl Coordinator {
                 }
             };
             let (taken, answered) = oneshot::channel();
-            if handle.orders.send(Order { command: command.clone(), taken }).await.is_ok()
+            if handle.orders.send(Order { command: Box::new(command.clone()), taken }).await.is_ok()
                 && let Ok(answer) = answered.await
             {
                 return Ok(Reached::Driver(handle, answer));

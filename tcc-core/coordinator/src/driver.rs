@@ -64,7 +64,8 @@ pub(crate) enum Taken {
 /// A command on its way. A dropped `taken` tells its giver that the driver went without it.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) command: Command,
+    /// Boxed, since every driver's queue has room for some, and most get none.
+    pub(crate) command: Box<Command>,
     pub(crate) taken: oneshot::Sender<Taken>,
 }
 
@@ -103,14 +104,27 @@ pub(crate) enum Origin {
 
 /// Starts a driver, unless the transaction has one; returns the way to it.
 pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: Place) -> Handle {
+    match enter(core, record, origin, place) {
+        Ok((handle, driving)) => {
+            core.tasks.spawn(driving);
+            handle
+        }
+        Err(there) => there,
+    }
+}
+
+/// As [`start`], for a caller whose own task drives: whatever it returns beside the way to the driver is to be awaited.
+pub(crate) fn enter(
+    core: &Arc<Core>,
+    record: TxRecord,
+    origin: Origin,
+    place: Place,
+) -> Result<(Handle, impl Future<Output = ()> + Send + use<>), Handle> {
     let gid = record.gid;
     let (sender, orders) = mpsc::channel(ORDERS_QUEUED_MAX);
     let (view, watched) = watch::channel(TxView::of_record(&record));
     let handle = Handle { orders: sender, view: watched, decides: record.decides, since: Instant::now() };
-    let seat = match core.table.enter(gid, &handle) {
-        Ok(seat) => seat,
-        Err(there) => return there,
-    };
+    let seat = core.table.enter(gid, &handle)?;
     let machine = machine_of(&record, origin, core);
     let driver = Driver {
         core: Arc::clone(core),
@@ -126,8 +140,7 @@ pub(crate) fn start(core: &Arc<Core>, record: TxRecord, origin: Origin, place: P
         ordered: false,
     };
     let span = tracing::info_span!("transaction", %gid);
-    core.tasks.spawn(driver.run(origin, seat).instrument(span));
-    handle
+    Ok((handle, driver.run(origin, seat).instrument(span)))
 }
 
 fn machine_of(record: &TxRecord, origin: Origin, core: &Core) -> Machine {
@@ -254,7 +267,7 @@ impl Driver {
         failpoint::hit(failpoint::DECIDE_AFTER);
         let (event, branch_count) = match decided {
             Decided::Stands { status, decided_at, cause, branch_count } => {
-                info!(?status, "decided");
+                debug!(?status, "decided");
                 (Event::Decided { status, at: decided_at, cause }, branch_count)
             }
             Decided::CountMoved { branch_count } => (Event::CountMoved, branch_count),
@@ -379,8 +392,8 @@ impl Driver {
     async fn on_order(&mut self, order: Order) -> Result<Option<Event>, Stopped> {
         self.idle_until = None;
         let Order { command, taken } = order;
-        self.ordered |= matches!(command, Command::Probe(_) | Command::TryAnew { .. } | Command::SettledOutside(_));
-        let event = match command {
+        self.ordered |= matches!(*command, Command::Probe(_) | Command::TryAnew { .. } | Command::SettledOutside(_));
+        let event = match *command {
             Command::Enlist { branch } => return self.enlist(branch, taken).await,
             Command::Ask => Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying),
             Command::Confirm => {

@@ -42,7 +42,7 @@ impl Handle {
     /// Tells the driver that others may have changed the transaction. One whose queue is full hears it the next time.
     pub(crate) fn look(&self) {
         let (taken, _) = oneshot::channel();
-        let _ = self.orders.try_send(Order { command: Command::Look, taken });
+        let _ = self.orders.try_send(Order { command: Box::new(Command::Look), taken });
     }
 
     /// Whether the log has a decision or an end that the driver has not shown yet.

@@ -1,7 +1,8 @@
 //! Structured logs to standard error, and the trace context that crosses processes in gRPC metadata.
 //!
-//! Spans go through OpenTelemetry without an exporter, so trace ids flow from the first caller to the last participant; an
-//! exporter, when there is one, is plugged in here.
+//! Calls whose caller sent a trace context go through OpenTelemetry without an exporter, so that trace ids flow from the first
+//! caller to the last participant; an exporter, when there is one, is plugged in here. Other calls are not traced: that would cost
+//! each of them more than all the rest of its logging. Their log lines are found by gid.
 
 use std::time::Duration;
 
@@ -17,7 +18,15 @@ use tonic::{
 };
 use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, dynamic_filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+/// The target of spans with which a trace enters this process.
+const TRACED: &str = "tcc_traced";
 
 /// The `telemetry` section of every server's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,13 +74,19 @@ pub fn init(config: &Telemetry, service: &'static str) {
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let tracer = SdkTracerProvider::builder().build().tracer(service);
-    // Trace ids flow whatever is logged, so this layer has a filter of its own.
+    // Trace ids flow whatever is logged, so this layer has a filter of its own: what is below a span that has one.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(tracer)
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO));
+        .with_filter(
+            dynamic_filter_fn(|metadata, context| {
+                let traced = metadata.is_span() && *metadata.level() <= Level::INFO;
+                traced && (metadata.target() == TRACED || context.lookup_current().is_some())
+            })
+            .with_max_level_hint(LevelFilter::INFO),
+        );
     let started = Registry::default().with(lines.with_filter(filter)).with(traces).try_init();
     if started.is_ok() {
         tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
@@ -80,7 +95,50 @@ pub fn init(config: &Telemetry, service: &'static str) {
 
 /// Puts the current span's trace context (`traceparent`, `tracestate`) into the metadata of an outgoing call.
 pub fn inject_trace(metadata: &mut MetadataMap) {
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Outgoing(metadata));
+    let context = Span::current().context();
+    if context.has_active_span() {
+        TraceContextPropagator::new().inject_context(&context, &mut Outgoing(metadata));
+    }
+}
+
+/// The current span's trace context as one W3C `traceparent`, for a message that speaks for several callers; empty unless the
+/// trace is sampled.
+#[must_use]
+pub fn traceparent() -> String {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    if !span.is_valid() || !span.is_sampled() {
+        return String::new();
+    }
+    format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags())
+}
+
+/// The span of one operation within a call that carries several: a child of the span that `traceparent` names. None if that is
+/// empty, so that the operation stays in the call's own span.
+#[must_use]
+pub fn operation_span(traceparent: &str) -> Span {
+    if traceparent.is_empty() {
+        return Span::none();
+    }
+    let span = tracing::info_span!(target: TRACED, "operation", trace_id = tracing::field::Empty);
+    if !span.is_disabled() {
+        adopt(&span, &Named(traceparent));
+    }
+    span
+}
+
+/// A trace context that is no more than its `traceparent`.
+struct Named<'a>(&'a str);
+
+impl Extractor for Named<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == "traceparent").then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent"]
+    }
 }
 
 struct Outgoing<'a>(&'a mut MetadataMap);
@@ -112,19 +170,27 @@ impl Extractor for Incoming<'_> {
 /// The span of one call: a child of the caller's, if it sent a trace context.
 pub(crate) fn call_span<B>(request: &http::Request<B>) -> Span {
     let method = request.uri().path().trim_start_matches('/');
-    let span = tracing::info_span!("call", rpc = method, trace_id = tracing::field::Empty);
+    if !request.headers().contains_key("traceparent") {
+        return tracing::info_span!("call", rpc = method);
+    }
+    let span = tracing::info_span!(target: TRACED, "call", rpc = method, trace_id = tracing::field::Empty);
     if span.is_disabled() {
         return span;
     }
     let metadata = MetadataMap::from_headers(request.headers().clone());
+    adopt(&span, &Incoming(&metadata));
+    span
+}
+
+/// Makes `span` a child of what the caller's trace context names, and tells its log lines which trace that is.
+fn adopt(span: &Span, caller: &dyn Extractor) {
     // It fails only where nothing is traced in this process.
-    let _ = span.set_parent(TraceContextPropagator::new().extract(&Incoming(&metadata)));
+    let _ = span.set_parent(TraceContextPropagator::new().extract(caller));
     let context = span.context();
     let trace = context.span().span_context().trace_id();
     if trace != opentelemetry::TraceId::INVALID {
         span.record("trace_id", tracing::field::display(trace));
     }
-    span
 }
 
 pub(crate) fn log_answer<B>(_response: &http::Response<B>, latency: Duration, _span: &Span) {

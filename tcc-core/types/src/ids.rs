@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use uuid::{Builder, Uuid, Version};
 
 use crate::{Entropy, Invalid, Timestamp};
@@ -118,22 +119,23 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
+// Short ones are kept in place and long ones are shared: they are cloned for every message and every view.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $alphabet:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks and wraps it.
             ///
             /// # Errors
             /// It is empty, too long, or has a character that is not allowed.
-            pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
-                let text = text.into();
-                $alphabet.check(&text)?;
-                Ok(Self(text.into_boxed_str()))
+            pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
+                let text = text.as_ref();
+                $alphabet.check(text)?;
+                Ok(Self(text.into()))
             }
 
             /// The text itself.
@@ -161,7 +163,7 @@ macro_rules! text_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.into_string()
+                id.0.into()
             }
         }
 
