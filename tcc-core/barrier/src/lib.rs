@@ -1,7 +1,7 @@
 //! The barrier: what an operation may do to a branch, given the branch's row, and in which order to write and look.
 //!
 //! Pure: no runtime, no database, no clock of its own. [`judge_try`], [`judge_confirm`] and [`judge_cancel`] are the contract's
-//! table; [`try_branch`], [`confirm`] and [`cancel`] are the protocol that applies it over a [`BarrierStore`], which a database,
+//! table; [`steps`] is the protocol that applies it, to one operation or to a batch, over a [`BarrierStore`], which a database,
 //! a simulation or a model checker implements. Called by the participant SDK.
 //!
 //! | | no row | tried | refused | confirmed | cancelled |
@@ -18,6 +18,6 @@ mod row;
 mod store;
 
 pub use judge::{CancelVerdict, ConfirmVerdict, TryVerdict, judge_cancel, judge_confirm, judge_try};
-pub use protocol::{Error, ROUNDS_MAX, SettleStep, TryStep, cancel, confirm, try_branch};
+pub use protocol::{Answer, Call, Error, ROUNDS_MAX, Step, steps};
 pub use row::{Request, Row};
-pub use store::{BarrierStore, Look};
+pub use store::{BarrierStore, Kept, Look};

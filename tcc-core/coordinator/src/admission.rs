@@ -1,15 +1,18 @@
 //! How much the coordinator takes on: refused early, before anything is durable, and never a second phase.
 
-use std::sync::Arc;
+mod gate;
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::gate::{Gate, Ticket};
 use crate::{Config, Error};
 
 /// The places there are.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    in_flight: Arc<Semaphore>,
+    in_flight: Arc<Gate>,
     in_flight_max: usize,
     idle: Arc<Semaphore>,
     recovery: Arc<Semaphore>,
@@ -19,12 +22,20 @@ pub(crate) struct Admission {
 
 /// A driver's place; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(#[allow(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>);
+pub(crate) struct Place(#[allow(dead_code, reason = "held, not read")] Held);
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "held, not read")]
+enum Held {
+    InFlight(Ticket),
+    Counted(OwnedSemaphorePermit),
+    Nothing,
+}
 
 impl Place {
     /// For a driver that must run whatever the load: it carries out or asks after what was begun before.
     pub(crate) fn unbounded() -> Self {
-        Self(None)
+        Self(Held::Nothing)
     }
 }
 
@@ -32,7 +43,11 @@ impl Admission {
     pub(crate) fn new(config: &Config) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self {
-            in_flight: places(config.transactions_in_flight_max),
+            in_flight: Gate::new(
+                config.transactions_in_flight_max,
+                config.admission_queue_max,
+                Duration::from_millis(config.admission_wait_ms),
+            ),
             in_flight_max: config.transactions_in_flight_max,
             idle: places(config.idle_drivers_max),
             recovery: places(config.recovery_in_flight_max),
@@ -41,23 +56,25 @@ impl Admission {
         }
     }
 
-    /// For a new transaction.
-    pub(crate) fn admit(&self) -> Result<Place, Error> {
+    /// For a new transaction. Waits a moment for its turn.
+    ///
+    /// Cancel-safe: a dropped call gives its turn up.
+    pub(crate) async fn admit(&self) -> Result<Place, Error> {
         let limit = self.in_flight_max as u64;
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
-        permit
-            .map(|permit| Place(Some(permit)))
-            .map_err(|_| Error::Exhausted { limit_name: "transactions_in_flight_max", limit })
+        match self.in_flight.enter().await {
+            Ok(ticket) => Ok(Place(Held::InFlight(ticket))),
+            Err(gate::Refused) => Err(Error::Exhausted { limit_name: "transactions_in_flight_max", limit }),
+        }
     }
 
     /// For a driver that waits for a request; `None`: it should wait in the log.
     pub(crate) fn idle(&self) -> Option<Place> {
-        Arc::clone(&self.idle).try_acquire_owned().ok().map(|permit| Place(Some(permit)))
+        Arc::clone(&self.idle).try_acquire_owned().ok().map(|permit| Place(Held::Counted(permit)))
     }
 
     /// For a transaction that recovery takes up; `None`: later.
     pub(crate) fn recover(&self) -> Option<Place> {
-        Arc::clone(&self.recovery).try_acquire_owned().ok().map(|permit| Place(Some(permit)))
+        Arc::clone(&self.recovery).try_acquire_owned().ok().map(|permit| Place(Held::Counted(permit)))
     }
 
     /// How many more recovery may take up now.
@@ -69,6 +86,6 @@ impl Admission {
     pub(crate) fn watch(&self) -> Result<Place, Error> {
         let limit = self.watches_max as u64;
         let permit = Arc::clone(&self.watches).try_acquire_owned();
-        permit.map(|permit| Place(Some(permit))).map_err(|_| Error::Exhausted { limit_name: "watches_max", limit })
+        permit.map(|permit| Place(Held::Counted(permit))).map_err(|_| Error::Exhausted { limit_name: "watches_max", limit })
     }
 }

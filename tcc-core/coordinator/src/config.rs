@@ -14,8 +14,12 @@ pub struct Config {
     pub branches_max: u32,
     /// Bytes of one branch's payload, type URL included.
     pub payload_bytes_max: usize,
-    /// Transactions that drivers work on at the same time; more are refused.
+    /// Transactions that drivers work on at the same time; more wait their turn, or are refused.
     pub transactions_in_flight_max: usize,
+    /// Requests that wait for their turn; more are refused at once.
+    pub admission_queue_max: usize,
+    /// How long a request may wait for its turn. While the next in turn has waited half of it, new ones are refused at once.
+    pub admission_wait_ms: u64,
     /// Undecided transactions that wait for a request and are kept in memory; more wait in the log.
     pub idle_drivers_max: usize,
     /// How long a transaction that waits for a request is kept in memory.
@@ -83,6 +87,8 @@ impl Default for Config {
             branches_max: 64,
             payload_bytes_max: 64 * 1024,
             transactions_in_flight_max: 4_096,
+            admission_queue_max: 4_096,
+            admission_wait_ms: 500,
             idle_drivers_max: 4_096,
             idle_driver_ms: 2_000,
             try_for_ms: 10_000,

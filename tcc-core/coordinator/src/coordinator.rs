@@ -313,11 +313,12 @@ impl Coordinator {
 
     /// Makes a transaction durable and drives it, or joins the one that is there.
     async fn begin_durably(&self, transaction: NewTransaction) -> Result<Joined, Error> {
+        self.0.readiness.check()?;
+        let place = self.0.admission.admit().await?;
+        // Also for those who waited.
         if self.0.draining.is_cancelled() {
             return Err(Error::Draining);
         }
-        self.0.readiness.check()?;
-        let place = self.0.admission.admit()?;
         let core = Arc::clone(&self.0);
         let (told, begun) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave behind what is durable and has no driver.

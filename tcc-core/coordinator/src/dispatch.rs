@@ -1,13 +1,21 @@
-//! How branches are reached: participants by name, over gRPC or in process.
+//! How branches are reached: participants by name, over gRPC or in process. The driver calls, whoever wires a coordinator fills
+//! the registry; nothing here repeats an operation whose outcome is unknown.
+//!
+//! Calls over gRPC to one participant are merged: `grpc` is the way of one call, `merge` gathers those that wait into a batch,
+//! `batch` hands the results of one batch out, `peer` is the participant itself and what is known of it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+mod batch;
+mod config;
+mod grpc;
+mod merge;
+mod peer;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use serde::Deserialize;
-use tcc_proto::tcc::v1::participant_client::ParticipantClient;
 use tcc_types::{CancelCall, ConfirmCall, ParticipantName, SettleAnswer, TryAnswer, TryCall};
-use tokio::sync::Semaphore;
-use tonic::{Request, Status, transport::Channel};
+
+pub use self::{config::EndpointConfig, grpc::GrpcEndpoint};
 
 /// No answer, or one that does not follow the contract: the operation may or may not have run. The text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +34,20 @@ pub trait Endpoint: Send + Sync + 'static {
     async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown>;
     /// Sends a Cancel.
     async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown>;
+
+    /// What it has sent so far; `None` where calls are no messages.
+    fn stats(&self) -> Option<EndpointStats> {
+        None
+    }
+}
+
+/// What was sent to one participant since this process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Messages, with one operation or with many.
+    pub messages: u64,
+    /// Operations in them; one that is sent twice counts twice.
+    pub operations: u64,
 }
 
 /// The participants of one coordinator, by name.
@@ -66,6 +88,12 @@ impl Registry {
         self.0.get(name).is_some_and(|entry| entry.reserved)
     }
 
+    /// What was sent to each of those that are reached by messages.
+    #[must_use]
+    pub fn stats(&self) -> BTreeMap<ParticipantName, EndpointStats> {
+        self.0.iter().filter_map(|(name, entry)| Some((name.clone(), entry.endpoint.stats()?))).collect()
+    }
+
     /// Their names, in order.
     pub fn names(&self) -> impl Iterator<Item = &ParticipantName> {
         self.0.keys()
@@ -78,95 +106,5 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Where a participant is and how it is called.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointConfig {
-    /// Its address (`http://inventory.internal:50061`).
-    pub endpoint: String,
-    /// Calls to it at the same time; more wait their turn.
-    #[serde(default = "calls_in_flight_max")]
-    pub calls_in_flight_max: usize,
-    /// How long connecting may take.
-    #[serde(default = "connect_timeout_ms")]
-    pub connect_timeout_ms: u64,
-}
-
-const fn calls_in_flight_max() -> usize {
-    1_024
-}
-
-const fn connect_timeout_ms() -> u64 {
-    1_000
-}
-
-/// A participant that speaks `tcc.v1.Participant`.
-#[derive(Debug)]
-pub struct GrpcEndpoint {
-    client: ParticipantClient<Channel>,
-    places: Semaphore,
-}
-
-impl GrpcEndpoint {
-    /// Connects when it is first called, and again whenever the connection is lost.
-    ///
-    /// # Errors
-    /// The address is none, or a limit is zero: the problem, as a sentence. Not retryable.
-    pub fn new(config: &EndpointConfig) -> Result<Self, String> {
-        if config.calls_in_flight_max == 0 || config.calls_in_flight_max > Semaphore::MAX_PERMITS {
-            return Err("calls_in_flight_max must be at least 1".to_owned());
-        }
-        let endpoint = Channel::from_shared(config.endpoint.clone())
-            .map_err(|error| format!("endpoint {:?} is not a URL: {error}", config.endpoint))?;
-        if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
-            return Err(format!("endpoint {:?} must be http://HOST:PORT", config.endpoint));
-        }
-        let channel = endpoint
-            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .connect_lazy();
-        Ok(Self { client: ParticipantClient::new(channel), places: Semaphore::new(config.calls_in_flight_max) })
-    }
-
-    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Unknown> {
-        self.places.acquire().await.map_err(|_| Unknown("the endpoint was closed".to_owned()))
-    }
-}
-
-/// A request that carries the caller's trace.
-fn traced<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    tcc_service::telemetry::inject_trace(request.metadata_mut());
-    request
-}
-
-/// Every error status means the same: nobody knows.
-fn unknown(status: &Status) -> Unknown {
-    Unknown(format!("{:?}: {}", status.code(), status.message()))
-}
-
-#[async_trait]
-impl Endpoint for GrpcEndpoint {
-    async fn try_branch(&self, call: TryCall) -> Result<TryAnswer, Unknown> {
-        let _place = self.place().await?;
-        let response = self.client.clone().r#try(traced(tcc_wire::try_to_proto(&call))).await;
-        let response = response.map_err(|status| unknown(&status))?.into_inner();
-        tcc_wire::tried_from_proto(response).map_err(|malformed| Unknown(malformed.to_string()))
-    }
-
-    async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown> {
-        let _place = self.place().await?;
-        let response = self.client.clone().confirm(traced(tcc_wire::confirm_to_proto(&call))).await;
-        let response = response.map_err(|status| unknown(&status))?.into_inner();
-        tcc_wire::confirmed_from_proto(response).map_err(|malformed| Unknown(malformed.to_string()))
-    }
-
-    async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown> {
-        let _place = self.place().await?;
-        let response = self.client.clone().cancel(traced(tcc_wire::cancel_to_proto(&call))).await;
-        let response = response.map_err(|status| unknown(&status))?.into_inner();
-        tcc_wire::cancelled_from_proto(response).map_err(|malformed| Unknown(malformed.to_string()))
-    }
-}
+#[cfg(test)]
+mod tests;

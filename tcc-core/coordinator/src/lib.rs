@@ -29,7 +29,7 @@ mod watch;
 
 pub use config::Config;
 pub use coordinator::Coordinator;
-pub use dispatch::{Endpoint, EndpointConfig, GrpcEndpoint, Registry, Unknown};
+pub use dispatch::{Endpoint, EndpointConfig, EndpointStats, GrpcEndpoint, Registry, Unknown};
 pub use error::Error;
 pub use request::{Begin, Page, Submit, Wait, Warrant};
 pub use tcc_log::{

@@ -7,9 +7,9 @@ use sqlx::{
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
 };
-use tcc_barrier::{BarrierStore, Look};
+use tcc_barrier::{BarrierStore, Kept, Look};
 use tcc_database::lease::Place;
-use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Gid, Invalid, LogName, Payload, Refusal, Timestamp, TryCall};
+use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Decision, Gid, Invalid, LogName, Refusal, Timestamp, TryCall};
 
 use crate::{OpenError, Options};
 
@@ -34,46 +34,39 @@ pub trait Database: sqlx::Database + Sized {
     fn is_retryable(error: &dyn DatabaseError) -> bool;
 
     /// See [`BarrierStore::insert_tried`].
-    fn insert_tried(conn: &mut Self::Connection, call: &TryCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
-
-    /// See [`BarrierStore::confirm_tried`].
-    fn confirm_tried(
+    fn insert_tried(
         conn: &mut Self::Connection,
-        key: &BranchKey,
-    ) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send;
+        calls: &[&TryCall],
+    ) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send;
 
-    /// See [`BarrierStore::cancel_tried`].
-    fn cancel_tried(
+    /// See [`BarrierStore::settle_tried`].
+    fn settle_tried(
         conn: &mut Self::Connection,
-        key: &BranchKey,
-    ) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send;
+        settles: &[(&BranchKey, Decision)],
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, sqlx::Error>> + Send;
 
     /// See [`BarrierStore::insert_cancelled`].
     fn insert_cancelled(
         conn: &mut Self::Connection,
-        call: &CancelCall,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        calls: &[&CancelCall],
+    ) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send;
 
-    /// See [`BarrierStore::look`].
-    fn look(conn: &mut Self::Connection, key: &BranchKey) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
+    /// See [`BarrierStore::look`]. What it finds others wrote, and a database may show that before it is durable everywhere (on the
+    /// disk, on a standby). There it also locks the rows in a way that is a write, so that what is told of them is told by a commit
+    /// that comes after theirs.
+    fn look(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
 
-    /// Fails if the database has ended the transaction that settled this row, or will not commit it, and `COMMIT` would not say
+    /// Fails if the database has ended the transaction that settled these rows, or will not commit it, and `COMMIT` would not say
     /// so: the handler ignored an error.
-    fn check_settled(conn: &mut Self::Connection, key: &BranchKey) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn check_settled(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// See [`BarrierStore::keep_reserved`].
-    fn keep_reserved(
-        conn: &mut Self::Connection,
-        key: &BranchKey,
-        reserved: &Bytes,
-        output: Option<&Payload>,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn keep_reserved(conn: &mut Self::Connection, kept: &[Kept<'_>]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// See [`BarrierStore::keep_refusal`].
-    fn keep_refusal(
+    /// See [`BarrierStore::keep_refusals`].
+    fn keep_refusals(
         conn: &mut Self::Connection,
-        key: &BranchKey,
-        refusal: &Refusal,
+        refused: &[(&BranchKey, &Refusal)],
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Reads a branch's row for people.
@@ -208,8 +201,7 @@ pub struct BranchRow {
 
 /// The barrier's statements on a connection of the caller's, in a transaction of the caller's.
 ///
-/// With [`tcc_barrier::try_branch`], [`tcc_barrier::confirm`] and [`tcc_barrier::cancel`] this is the way in for a caller who
-/// has a transaction but no [`Participant`](crate::Participant).
+/// With [`tcc_barrier::steps`] this is the way in for a caller who has a transaction but no [`Participant`](crate::Participant).
 pub struct Barrier<'c, D: Database>(&'c mut D::Connection);
 
 impl<'c, D: Database> Barrier<'c, D> {
@@ -222,37 +214,31 @@ impl<'c, D: Database> Barrier<'c, D> {
 impl<D: Database> BarrierStore for Barrier<'_, D> {
     type Error = sqlx::Error;
 
-    fn insert_tried(&mut self, call: &TryCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
-        D::insert_tried(self.0, call)
+    fn insert_tried(&mut self, calls: &[&TryCall]) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send {
+        D::insert_tried(self.0, calls)
     }
 
-    fn confirm_tried(&mut self, key: &BranchKey) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send {
-        D::confirm_tried(self.0, key)
-    }
-
-    fn cancel_tried(&mut self, key: &BranchKey) -> impl Future<Output = Result<Option<Bytes>, sqlx::Error>> + Send {
-        D::cancel_tried(self.0, key)
-    }
-
-    fn insert_cancelled(&mut self, call: &CancelCall) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
-        D::insert_cancelled(self.0, call)
-    }
-
-    fn look(&mut self, key: &BranchKey) -> impl Future<Output = Result<Look, sqlx::Error>> + Send {
-        D::look(self.0, key)
-    }
-
-    fn keep_reserved(
+    fn settle_tried(
         &mut self,
-        key: &BranchKey,
-        reserved: &Bytes,
-        output: Option<&Payload>,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        D::keep_reserved(self.0, key, reserved, output)
+        settles: &[(&BranchKey, Decision)],
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, sqlx::Error>> + Send {
+        D::settle_tried(self.0, settles)
     }
 
-    fn keep_refusal(&mut self, key: &BranchKey, refusal: &Refusal) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        D::keep_refusal(self.0, key, refusal)
+    fn insert_cancelled(&mut self, calls: &[&CancelCall]) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send {
+        D::insert_cancelled(self.0, calls)
+    }
+
+    fn look(&mut self, keys: &[&BranchKey]) -> impl Future<Output = Result<Look, sqlx::Error>> + Send {
+        D::look(self.0, keys)
+    }
+
+    fn keep_reserved(&mut self, kept: &[Kept<'_>]) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        D::keep_reserved(self.0, kept)
+    }
+
+    fn keep_refusals(&mut self, refused: &[(&BranchKey, &Refusal)]) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        D::keep_refusals(self.0, refused)
     }
 }
 

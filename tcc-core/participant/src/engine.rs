@@ -1,20 +1,29 @@
-//! Runs operations: one local transaction each, in a task of its own, bounded in number and time. Makes no decisions about
+//! Runs operations: bounded in number and time, many in one local transaction where that is possible. Makes no decisions about
 //! branches; called by the gRPC adapter and by callers in the same process.
 
+mod job;
+mod queue;
+mod slots;
+mod worker;
+
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use tcc_types::{BranchKey, CancelCall, ConfirmCall, Op, SettleAnswer, TryAnswer, TryCall};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
-    time::timeout,
-};
+use tcc_barrier::Answer;
+use tcc_types::{BranchKey, CancelCall, ConfirmCall, SettleAnswer, TryAnswer, TryCall};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
-use crate::{ConnectionOf, Options, Participant, Store, within};
+use self::{
+    job::{Job, Operation},
+    queue::Queue,
+    slots::Slots,
+};
+use crate::{
+    BatchParticipant, Database, Participant, Place, Store,
+    within::{self, OnBatch},
+};
 
 /// The operation may or may not have run; sending it again is safe. The cause is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +55,10 @@ pub enum Unknown {
 }
 
 /// Runs a participant's operations on its store. A handle: clones share everything.
+///
+/// Operations of one branch run one after the other, in the order of their arrival. Those of different branches share a local
+/// transaction, and so a commit, wherever more than one waits: on SQLite, which has one writer, with any participant; on a
+/// database server with one that has a handler for many ([`Engine::batched`]), while those of others run side by side.
 pub struct Engine<P: Participant> {
     inner: Arc<Inner<P>>,
 }
@@ -53,9 +66,20 @@ pub struct Engine<P: Participant> {
 struct Inner<P: Participant> {
     participant: P,
     store: Store<P::Db>,
+    /// `None`: no two operations may share a transaction.
+    on_batch: Option<OnBatch<P>>,
+    batch_max: usize,
     slots: Slots,
+    lanes: Mutex<Lanes>,
     tasks: TaskTracker,
     retries: AtomicU64,
+}
+
+/// What waits, and who works on it.
+struct Lanes {
+    queue: Queue<Job>,
+    workers: u32,
+    workers_max: u32,
 }
 
 impl<P: Participant> Clone for Engine<P> {
@@ -68,38 +92,65 @@ impl<P: Participant> Engine<P> {
     /// Of a participant and its opened database, with the store's limits.
     #[must_use]
     pub fn new(participant: P, store: Store<P::Db>) -> Self {
-        let slots = Slots::new(store.options());
-        Self { inner: Arc::new(Inner { participant, store, slots, tasks: TaskTracker::new(), retries: AtomicU64::new(0) }) }
+        // Handlers that were not written for it may take rows in any order: with one writer that cannot do harm.
+        let on_batch = match P::Db::PLACE {
+            Place::Here => Some(within::one_by_one::<P> as OnBatch<P>),
+            Place::Server => None,
+        };
+        Self::with(participant, store, on_batch)
+    }
+
+    fn with(participant: P, store: Store<P::Db>, on_batch: Option<OnBatch<P>>) -> Self {
+        let options = store.options();
+        let workers_max = match (P::Db::PLACE, on_batch) {
+            (Place::Here, _) => 1,
+            (Place::Server, Some(_)) => options.batches_in_flight_max,
+            (Place::Server, None) => options.write_connections_max,
+        };
+        let batch_max = if on_batch.is_some() { options.batch_max as usize } else { 1 };
+        let lanes = Mutex::new(Lanes { queue: Queue::default(), workers: 0, workers_max });
+        let (slots, tasks, retries) = (Slots::new(options), TaskTracker::new(), AtomicU64::new(0));
+        Self { inner: Arc::new(Inner { participant, store, on_batch, batch_max, slots, lanes, tasks, retries }) }
     }
 
     /// Reserves, or says no, or tells again what was said.
     ///
-    /// Cancel-safe: a dropped call's transaction runs to its end.
+    /// Cancel-safe: the transaction of a dropped call runs to its end if it has begun; otherwise it never begins.
     ///
     /// # Errors
     /// [`Unknown`]: send the same again.
     pub async fn try_branch(&self, call: TryCall) -> Result<TryAnswer, Unknown> {
-        self.run(call).await
+        match self.run(Operation::Try(call)).await? {
+            Answer::Tried(answer) => Ok(answer),
+            Answer::Settled(_) => Err(Unknown::Failed),
+        }
     }
 
     /// Spends what was reserved, or tells that it is spent.
     ///
-    /// Cancel-safe: a dropped call's transaction runs to its end.
+    /// Cancel-safe: the transaction of a dropped call runs to its end if it has begun; otherwise it never begins.
     ///
     /// # Errors
     /// [`Unknown`]: send the same again.
     pub async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown> {
-        self.run(call).await
+        self.settle(Operation::Confirm(call)).await
     }
 
     /// Releases what was reserved, or tells that it is released, or records that nothing may be reserved any more.
     ///
-    /// Cancel-safe: a dropped call's transaction runs to its end.
+    /// Cancel-safe: the transaction of a dropped call runs to its end if it has begun; otherwise it never begins.
     ///
     /// # Errors
     /// [`Unknown`]: send the same again.
     pub async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown> {
-        self.run(call).await
+        self.settle(Operation::Cancel(call)).await
+    }
+
+    async fn settle(&self, operation: Operation) -> Result<SettleAnswer, Unknown> {
+        match self.run(operation).await? {
+            Answer::Settled(answer) => Ok(answer),
+            Answer::Tried(_) => Err(Unknown::Failed),
+        }
     }
 
     /// The participant.
@@ -128,194 +179,64 @@ impl<P: Participant> Engine<P> {
         self.inner.store.close().await;
     }
 
-    async fn run<O: Operation<P>>(&self, call: O) -> Result<O::Answer, Unknown> {
-        let slot = self.inner.slots.take(O::OP)?;
-        let key = call.key();
-        let span = tracing::info_span!("branch", gid = %key.gid, branch_id = %key.branch, op = ?O::OP);
-        let inner = self.inner.clone();
-        // A task of its own: neither a dropped call nor a panic may leave the transaction half-way.
-        let operation = async move {
-            let answer = inner.run(&call).await;
-            drop(slot);
-            answer
-        };
-        match self.inner.tasks.spawn(operation.instrument(span.clone())).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let _entered = span.enter();
-                tracing::error!(%error, "the handler panicked: its transaction is rolled back");
-                Err(Unknown::Panicked)
-            }
+    async fn run(&self, operation: Operation) -> Result<Answer, Unknown> {
+        let inner = &self.inner;
+        let call = operation.call();
+        let slot = inner.slots.take(call.op())?;
+        let (job, outcome) = Job::new(operation, slot);
+        if inner.lanes().push(job) {
+            // A task of its own: a dropped call must not leave a transaction half-way.
+            inner.tasks.spawn(worker::work(Arc::clone(inner)));
         }
+        // A worker answers whatever it takes; it is gone without that only where its runtime is.
+        outcome.await.unwrap_or(Err(Unknown::ShuttingDown))
     }
 }
 
-/// How many operations may be under way. Tries cannot take all the room: a rush of new reservations must not hold up the end of
-/// those that stand.
-struct Slots {
-    operations: Limit,
-    tries: Limit,
-}
-
-struct Limit {
-    name: &'static str,
-    limit: u32,
-    permits: Arc<Semaphore>,
-}
-
-impl Slots {
-    fn new(options: &Options) -> Self {
-        Self {
-            operations: Limit::new("operations_in_flight_max", options.operations_in_flight_max),
-            tries: Limit::new("tries_in_flight_max", options.tries_in_flight_max),
-        }
-    }
-
-    /// Room for one operation, until what it returns is dropped.
-    fn take(&self, op: Op) -> Result<(Option<OwnedSemaphorePermit>, OwnedSemaphorePermit), Unknown> {
-        let tries = match op {
-            Op::Try => Some(self.tries.take()?),
-            Op::Confirm | Op::Cancel => None,
-        };
-        Ok((tries, self.operations.take()?))
-    }
-
-    fn close(&self) {
-        self.tries.permits.close();
-        self.operations.permits.close();
-    }
-}
-
-impl Limit {
-    fn new(name: &'static str, limit: u32) -> Self {
-        let permits = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { name, limit, permits: Arc::new(Semaphore::new(permits)) }
-    }
-
-    fn take(&self) -> Result<OwnedSemaphorePermit, Unknown> {
-        self.permits.clone().try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits => Unknown::Overloaded { limit_name: self.name, limit: self.limit },
-            TryAcquireError::Closed => Unknown::ShuttingDown,
-        })
+impl<P: BatchParticipant> Engine<P> {
+    /// Of a participant that does the business of many operations at once.
+    #[must_use]
+    pub fn batched(participant: P, store: Store<P::Db>) -> Self {
+        Self::with(participant, store, Some(within::on_batch::<P>))
     }
 }
 
 impl<P: Participant> Inner<P> {
-    /// Runs the whole local transaction, and anew when the database asks for it.
-    async fn run<O: Operation<P>>(&self, call: &O) -> Result<O::Answer, Unknown> {
-        let options = self.store.options();
-        let mut attempt = 1;
-        loop {
-            match self.attempt(call).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failure::TooSlow) => {
-                    let transaction_ms_max = options.transaction_ms_max;
-                    tracing::warn!(transaction_ms_max, "the local transaction was too slow: it is rolled back");
-                    return Err(Unknown::TooSlow { transaction_ms_max });
-                }
-                Err(Failure::Error(error)) if attempt < options.attempts_max && error.is_retryable::<P::Db>() => {
-                    tracing::debug!(%error, attempt, "the local transaction runs anew");
-                    attempt += 1;
-                    self.retries.fetch_add(1, Ordering::Relaxed);
-                    tokio::task::yield_now().await;
-                }
-                Err(Failure::Error(error)) => {
-                    tracing::warn!(%error, attempt, "the local transaction failed: its outcome is answered as unknown");
-                    return Err(Unknown::Failed);
-                }
-            }
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // No critical section can panic half-way.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a worker does next; `None`: it ends.
+    fn next(&self) -> Option<Vec<Job>> {
+        let bytes = usize::try_from(self.store.options().batch_bytes_max).unwrap_or(usize::MAX);
+        self.lanes().next(self.batch_max, bytes)
+    }
+}
+
+impl Lanes {
+    /// Puts a job in; true if a worker must be started for it.
+    fn push(&mut self, job: Job) -> bool {
+        self.queue.push(job);
+        let starts = !self.queue.is_empty() && self.workers < self.workers_max;
+        self.workers += u32::from(starts);
+        starts
+    }
+
+    fn next(&mut self, limit: usize, bytes: usize) -> Option<Vec<Job>> {
+        let jobs = self.queue.take(limit, bytes);
+        if jobs.is_empty() {
+            self.workers -= 1;
+            return None;
         }
+        Some(jobs)
     }
 
-    /// One local transaction. Dropped anywhere, it rolls back; dropped within the commit, either.
-    async fn attempt<O: Operation<P>>(&self, call: &O) -> Result<O::Answer, Failure> {
-        let mut transaction = self.store.begin().await?;
-        let work = async move {
-            match call.run(self, &mut transaction).await {
-                Ok(answer) => {
-                    transaction.commit().await?;
-                    Ok(answer)
-                }
-                Err(error) => {
-                    transaction.leave();
-                    Err(error.into())
-                }
-            }
-        };
-        timeout(self.store.options().transaction_max(), work).await.unwrap_or(Err(Failure::TooSlow))
-    }
-}
-
-enum Failure {
-    TooSlow,
-    Error(within::Error),
-}
-
-impl From<within::Error> for Failure {
-    fn from(error: within::Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Error(error.into())
-    }
-}
-
-/// What the three calls have in common.
-trait Operation<P: Participant>: Send + Sync + 'static {
-    type Answer: Send + 'static;
-
-    const OP: Op;
-
-    fn key(&self) -> &BranchKey;
-
-    fn run(
-        &self,
-        inner: &Inner<P>,
-        conn: &mut ConnectionOf<P>,
-    ) -> impl Future<Output = Result<Self::Answer, within::Error>> + Send;
-}
-
-impl<P: Participant> Operation<P> for TryCall {
-    type Answer = TryAnswer;
-
-    const OP: Op = Op::Try;
-
-    fn key(&self) -> &BranchKey {
-        &self.key
+    fn done(&mut self, keys: &[BranchKey]) {
+        keys.iter().for_each(|key| self.queue.done(key));
     }
 
-    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<TryAnswer, within::Error> {
-        within::try_branch(&inner.participant, conn, self, inner.store.options()).await
-    }
-}
-
-impl<P: Participant> Operation<P> for ConfirmCall {
-    type Answer = SettleAnswer;
-
-    const OP: Op = Op::Confirm;
-
-    fn key(&self) -> &BranchKey {
-        &self.key
-    }
-
-    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<SettleAnswer, within::Error> {
-        within::confirm(&inner.participant, conn, self).await
-    }
-}
-
-impl<P: Participant> Operation<P> for CancelCall {
-    type Answer = SettleAnswer;
-
-    const OP: Op = Op::Cancel;
-
-    fn key(&self) -> &BranchKey {
-        &self.key
-    }
-
-    async fn run(&self, inner: &Inner<P>, conn: &mut ConnectionOf<P>) -> Result<SettleAnswer, within::Error> {
-        within::cancel(&inner.participant, conn, self).await
+    fn run_alone<'a>(&mut self, keys: impl Iterator<Item = &'a BranchKey>) {
+        keys.for_each(|key| self.queue.run_alone(key));
     }
 }

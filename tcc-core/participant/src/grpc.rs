@@ -1,13 +1,23 @@
 //! The gRPC adapter: convert, call, convert. Outcomes are OK responses; every status here means *unknown*.
 
-use std::time::Duration;
+use std::{collections::HashSet, pin::Pin, task::Poll, time::Duration};
 
+use futures::{
+    Stream, StreamExt,
+    stream::{FuturesUnordered, poll_fn},
+};
+use prost::Message;
 use tcc_proto::tcc::v1::{
-    CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse, TryRequest, TryResponse,
+    BatchOperation, BatchRequest, BatchResponse, BatchResult, CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse,
+    TryRequest, TryResponse,
+    batch_operation::Operation as Sent,
     participant_server::{self, ParticipantServer},
 };
+use tcc_service::telemetry;
 use tcc_types::Invalid;
+use tcc_wire::{Answer, BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, Operation};
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::{Engine, Participant, Store, Unknown};
 
@@ -17,8 +27,12 @@ const DOMAIN: &str = "tcc.v1";
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// What a message may have beside its payload.
 const ENVELOPE_BYTES_MAX: usize = 65_536;
-/// A payload over its limit should still arrive, so that it can be refused for good instead of being unknown for ever.
-const MESSAGE_BYTES_MIN: usize = 4 * 1_024 * 1_024;
+/// A payload over its limit should still arrive, so that it can be refused for good instead of being unknown for ever. Every
+/// batch should, too.
+const MESSAGE_BYTES_MIN: usize = BATCH_BYTES_MAX;
+/// A response of a batch takes no further result after so many bytes. Far below [`BATCH_BYTES_MAX`], as its last result may be
+/// as large as an output.
+const RESPONSE_BYTES: usize = 1_024 * 1_024;
 
 /// A participant as a gRPC service.
 ///
@@ -64,6 +78,77 @@ impl<P: Participant> participant_server::Participant for ParticipantService<P> {
         let answer = self.engine.cancel(call).await.map_err(unknown)?;
         Ok(Response::new(tcc_wire::cancel_response(answer)))
     }
+
+    type BatchStream = Pin<Box<dyn Stream<Item = Result<BatchResponse, Status>> + Send>>;
+
+    async fn batch(&self, request: Request<BatchRequest>) -> Result<Response<Self::BatchStream>, Status> {
+        let operations = request.into_inner().operations;
+        check_batch(&operations).map_err(bad_request)?;
+        // One that says nothing at all has no name to be answered under.
+        let named = operations.into_iter().filter_map(|one| Some((one.operation?, one.traceparent)));
+        let running = named.map(|(sent, traceparent)| {
+            let span = telemetry::operation_span(&traceparent);
+            run(self.engine.clone(), sent).instrument(span)
+        });
+        Ok(Response::new(Box::pin(as_they_end(running.collect()))))
+    }
+}
+
+/// What must hold of a batch as a whole.
+fn check_batch(operations: &[BatchOperation]) -> Result<(), Invalid> {
+    if operations.len() > BATCH_OPERATIONS_MAX {
+        let problem = format_args!("must be at most {BATCH_OPERATIONS_MAX} (batch_operations_max)");
+        return Err(Invalid::new("operations", problem));
+    }
+    let mut branches = HashSet::with_capacity(operations.len());
+    for (index, sent) in operations.iter().enumerate().filter_map(|(index, one)| Some((index, one.operation.as_ref()?))) {
+        let (gid, branch_id, _) = tcc_wire::operation_name(sent);
+        if !branches.insert((gid, branch_id)) {
+            return Err(Invalid::new(format!("operations[{index}]"), "is the second one of its branch"));
+        }
+    }
+    Ok(())
+}
+
+/// One operation of a batch. Nothing that happens to it concerns its neighbours.
+async fn run<P: Participant>(engine: Engine<P>, sent: Sent) -> BatchResult {
+    let (gid, branch_id, op) = tcc_wire::operation_name(&sent);
+    let (gid, branch_id) = (gid.to_owned(), branch_id.to_owned());
+    let outcome = match tcc_wire::operation_from_proto(sent) {
+        Ok(operation) => answer(&engine, operation).await.map_err(|unknown| unknown.to_string()),
+        Err(invalid) => Err(invalid.to_string()),
+    };
+    tcc_wire::result_to_proto(gid, branch_id, op, outcome)
+}
+
+async fn answer<P: Participant>(engine: &Engine<P>, operation: Operation) -> Result<Answer, Unknown> {
+    match operation {
+        Operation::Try(call) => engine.try_branch(call).await.map(Answer::Tried),
+        Operation::Confirm(call) => engine.confirm(call).await.map(Answer::Settled),
+        Operation::Cancel(call) => engine.cancel(call).await.map(Answer::Settled),
+    }
+}
+
+/// Whatever has ended goes into one response, without waiting for more. Dropped, it leaves what was begun to run to its end.
+fn as_they_end<F>(mut running: FuturesUnordered<F>) -> impl Stream<Item = Result<BatchResponse, Status>> + Send
+where
+    F: Future<Output = BatchResult> + Send,
+{
+    poll_fn(move |context| {
+        let (mut results, mut bytes) = (Vec::new(), 0);
+        while bytes < RESPONSE_BYTES {
+            match running.poll_next_unpin(context) {
+                Poll::Ready(Some(result)) => {
+                    bytes += result.encoded_len();
+                    results.push(result);
+                }
+                Poll::Ready(None) if results.is_empty() => return Poll::Ready(None),
+                Poll::Pending if results.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(Ok(BatchResponse { results })))
+    })
 }
 
 fn bad_request(invalid: Invalid) -> Status {

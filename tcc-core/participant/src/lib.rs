@@ -1,11 +1,12 @@
 //! The participant SDK: write [`Participant`]'s three handlers, get a gRPC participant that keeps the contract.
 //!
-//! The SDK opens one local transaction for each operation, keeps the branch's row (the barrier) in it, calls the handler in the
-//! same transaction, commits, and only then answers. Repeated, late, reordered and concurrent deliveries never reach a handler:
+//! The SDK opens a local transaction for the operations that are waiting, keeps the branches' rows (the barrier) in it, calls the
+//! handlers in the same transaction, commits, and only then answers. Repeated, late, reordered and concurrent deliveries never reach a handler:
 //! each handler's effect happens at most once for a branch, and `on_confirm` and `on_cancel` never both.
 //!
 //! - [`Store`] is the opened database, with the SDK's table `tcc_branches` beside the user's own.
 //! - [`Engine`] runs operations; callers in the same process use it directly.
+//! - [`BatchParticipant`] adds a handler that does the business of many operations in a few statements.
 //! - [`service`] makes the gRPC service in one line.
 //! - [`status_of_sql`] is what an API of the user's own on the same database answers when that fails.
 //! - [`within`] is for callers that own the transaction themselves.
@@ -14,6 +15,7 @@
 //!
 //! Of the coordinator the SDK knows one question, behind [`OutcomeSource`]: what became of a transaction.
 
+mod batch;
 mod database;
 mod engine;
 mod grpc;
@@ -34,6 +36,7 @@ pub mod within;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use batch::{Batch, BatchParticipant};
 pub use database::{Barrier, BranchRow, Database, DatabaseKind, InDoubt, OldRow};
 pub use engine::{Engine, Unknown};
 pub use grpc::{ParticipantService, service};

@@ -30,6 +30,13 @@ pub struct Options {
     /// How often one operation runs its whole local transaction when the database asks for that (busy, locked, deadlock,
     /// serialization failure). 1 to 100.
     pub attempts_max: u32,
+    /// Operations in one local transaction. 1 to 1,024.
+    pub batch_max: u32,
+    /// Bytes of payloads after which a local transaction takes no further operation. 1 to 64 MiB.
+    pub batch_bytes_max: u32,
+    /// Local transactions of many operations at once, on a database server; SQLite always has one. At most
+    /// `write_connections_max`. 1 to 1,024.
+    pub batches_in_flight_max: u32,
     /// Connections for writing; SQLite always has one. 1 to 1,024.
     pub write_connections_max: u32,
     /// Connections for reading beside those for writing. 1 to 256.
@@ -41,13 +48,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            operations_in_flight_max: 1_024,
-            tries_in_flight_max: 768,
+            operations_in_flight_max: 8_192,
+            tries_in_flight_max: 6_144,
             payload_bytes_max: 1_048_576,
             transaction_ms_max: 10_000,
             connection_wait_ms_max: 10_000,
             lock_wait_ms_max: 2_000,
             attempts_max: 5,
+            batch_max: 256,
+            batch_bytes_max: 4 * 1_024 * 1_024,
+            batches_in_flight_max: 2,
             write_connections_max: 16,
             read_connections_max: 4,
             upkeep: UpkeepOptions::default(),
@@ -72,6 +82,12 @@ impl Options {
         check("connection_wait_ms_max", self.connection_wait_ms_max, 1..=60_000)?;
         check("lock_wait_ms_max", self.lock_wait_ms_max, 1..=60_000)?;
         check("attempts_max", self.attempts_max.into(), 1..=100)?;
+        check("batch_max", self.batch_max.into(), 1..=1_024)?;
+        check("batch_bytes_max", self.batch_bytes_max.into(), 1..=67_108_864)?;
+        check("batches_in_flight_max", self.batches_in_flight_max.into(), 1..=1_024)?;
+        if self.batches_in_flight_max > self.write_connections_max {
+            return Err(Invalid::new("batches_in_flight_max", "must be at most write_connections_max: each has a connection"));
+        }
         check("write_connections_max", self.write_connections_max.into(), 1..=1_024)?;
         check("read_connections_max", self.read_connections_max.into(), 1..=256)?;
         self.upkeep.validate().map_err(|bad| bad.within("upkeep"))?;
@@ -119,7 +135,7 @@ mod tests {
     fn a_limit_out_of_its_range_is_named() {
         let options = Options { transaction_ms_max: 0, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("transaction_ms_max".to_owned()));
-        let options = Options { operations_in_flight_max: 768, ..Options::default() };
+        let options = Options { operations_in_flight_max: 6_144, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("tries_in_flight_max".to_owned()));
         let options = Options { attempts_max: 101, ..Options::default() };
         assert_eq!(options.validate().map_err(|invalid| invalid.field), Err("attempts_max".to_owned()));

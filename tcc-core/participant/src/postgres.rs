@@ -8,17 +8,85 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::PgRow,
 };
-use tcc_barrier::{Look, Request};
+use tcc_barrier::{Kept, Look, Request};
 use tcc_database::{lease::Place, postgres_now};
-use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
+use tcc_types::{BranchKey, CancelCall, Decision, Gid, Invalid, Refusal, Timestamp, TryCall};
 
 use crate::{
     BranchRow, Database, InDoubt, OldRow, OpenError, Options,
     pools::server_pool,
-    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, walk_from},
+    rows::{
+        Keys, answers, branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, place_of, row,
+        row_of, settled, walk_from,
+    },
 };
 
 columns!(PgRow, i16);
+
+/// The tried rows `t` of a list `v`. By its plain name the status would let the planner walk through the index of all that are tried.
+macro_rules! of_list {
+    () => {
+        "t.gid = ANY (ARRAY[v.gid]) AND t.branch_id = v.branch_id AND t.status + 0 = 1"
+    };
+}
+
+// The statements over lists of branches: each goes through its list from the first to the last and looks every row up by its key,
+// so that rows are locked in the order of the list, and nothing depends on the size of the table. No planner may choose another way:
+// an insert has none; the look's lateral rows are locked, and that is not moved; and the updates compare the gid with an array of
+// one, which is no condition to hash, to sort or to walk along an index by.
+
+const INSERT_TRIED: &str = concat!(
+    "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
+    "not_after, ask_after, created_at, changed_at) ",
+    "SELECT v.gid, v.branch_id, 1, 0, v.type_url, v.request_fingerprint, v.coordinator, v.not_after, v.ask_after, ",
+    postgres_now!(),
+    ", ",
+    postgres_now!(),
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[]) ",
+    "AS v(gid, branch_id, type_url, request_fingerprint, coordinator, not_after, ask_after) WHERE ",
+    postgres_now!(),
+    " <= v.not_after ON CONFLICT (gid, branch_id) DO NOTHING RETURNING gid, branch_id"
+);
+
+const SETTLE_TRIED: &str = concat!(
+    "UPDATE tcc_branches AS t SET status = v.status, changed_at = ",
+    postgres_now!(),
+    " FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS v(gid, branch_id, status, place) WHERE ",
+    of_list!(),
+    " RETURNING v.place, t.reserved"
+);
+
+const INSERT_CANCELLED: &str = concat!(
+    "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) ",
+    "SELECT v.gid, v.branch_id, 4, 1, v.not_after, ",
+    postgres_now!(),
+    ", ",
+    postgres_now!(),
+    " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS v(gid, branch_id, not_after) ",
+    "ON CONFLICT (gid, branch_id) DO NOTHING RETURNING gid, branch_id"
+);
+
+/// The join yields a row for each key in any case, and so the clock too. To lock is to write: see [`Database::look`].
+const LOOK: &str = concat!(
+    "SELECT v.place, (SELECT ",
+    postgres_now!(),
+    ") AS looked_at, t.* FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS v(gid, branch_id, place) LEFT JOIN LATERAL (SELECT ",
+    row!(),
+    " FROM tcc_branches AS t WHERE t.gid = v.gid AND t.branch_id = v.branch_id FOR NO KEY UPDATE) AS t ON TRUE"
+);
+
+const KEEP_RESERVED: &str = concat!(
+    "UPDATE tcc_branches AS t SET reserved = v.reserved, output_type_url = v.output_type_url, output_value = v.output_value ",
+    "FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bytea[]) ",
+    "AS v(gid, branch_id, reserved, output_type_url, output_value) WHERE ",
+    of_list!()
+);
+
+const KEEP_REFUSALS: &str = concat!(
+    "UPDATE tcc_branches AS t SET status = 2, refusal_code = v.code, refusal_message = v.message ",
+    "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v(gid, branch_id, code, message) WHERE ",
+    of_list!()
+);
 
 impl Database for Postgres {
     const PLACE: Place = Place::Server;
@@ -54,117 +122,87 @@ impl Database for Postgres {
         matches!(error.code().as_deref(), Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED | LOCK_NOT_AVAILABLE))
     }
 
-    async fn insert_tried(conn: &mut PgConnection, call: &TryCall) -> Result<bool, sqlx::Error> {
-        const SQL: &str = concat!(
-            "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
-            "not_after, ask_after, created_at, changed_at) ",
-            "SELECT $1, $2, 1, 0, $3, $4, $5, $6, $7, ",
-            postgres_now!(),
-            ", ",
-            postgres_now!(),
-            " WHERE ",
-            postgres_now!(),
-            // Changes nothing, but locks the row that is there, which is a write: a repeated yes is then told by a commit that waits
-            // for whatever standby the first one has to be on. One that only reads would not.
-            " <= $6 ON CONFLICT (gid, branch_id) DO UPDATE SET status = tcc_branches.status WHERE FALSE"
-        );
-        let request = Request::from(call);
-        let inserted = sqlx::query(SQL)
-            .bind(call.key.gid.to_string())
-            .bind(call.key.branch.as_str())
-            .bind(&call.payload.type_url)
-            .bind(request.fingerprint.as_slice())
-            .bind(request.coordinator.as_str())
-            .bind(call.not_after.as_micros())
-            .bind(call.ask_after.as_micros())
-            .execute(conn)
+    async fn insert_tried(conn: &mut PgConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
+        let keys = Keys::new(calls.iter().map(|call| &call.key));
+        let requests = column(calls, |call| Request::from(*call));
+        let inserted = sqlx::query(INSERT_TRIED)
+            .bind(&keys.gids)
+            .bind(&keys.branches)
+            .bind(column(calls, |call| call.payload.type_url.as_str()))
+            .bind(column(&requests, |request| request.fingerprint.as_slice()))
+            .bind(column(&requests, |request| request.coordinator.as_str()))
+            .bind(column(calls, |call| call.not_after.as_micros()))
+            .bind(column(calls, |call| call.ask_after.as_micros()))
+            .fetch_all(conn)
             .await?;
-        Ok(inserted.rows_affected() == 1)
+        made(&keys, &inserted)
     }
 
-    async fn confirm_tried(conn: &mut PgConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "UPDATE tcc_branches SET status = 3, changed_at = ",
-            postgres_now!(),
-            " WHERE gid = $1 AND branch_id = $2 AND status = 1 RETURNING reserved"
-        );
-        settle(conn, key, SQL).await
-    }
-
-    async fn cancel_tried(conn: &mut PgConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "UPDATE tcc_branches SET status = 4, changed_at = ",
-            postgres_now!(),
-            " WHERE gid = $1 AND branch_id = $2 AND status = 1 RETURNING reserved"
-        );
-        settle(conn, key, SQL).await
-    }
-
-    async fn insert_cancelled(conn: &mut PgConnection, call: &CancelCall) -> Result<bool, sqlx::Error> {
-        const SQL: &str = concat!(
-            "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) VALUES ($1, $2, 4, 1, $3, ",
-            postgres_now!(),
-            ", ",
-            postgres_now!(),
-            ") ON CONFLICT (gid, branch_id) DO NOTHING"
-        );
-        let inserted = sqlx::query(SQL)
-            .bind(call.key.gid.to_string())
-            .bind(call.key.branch.as_str())
-            .bind(call.not_after.as_micros())
-            .execute(conn)
+    async fn settle_tried(
+        conn: &mut PgConnection,
+        settles: &[(&BranchKey, Decision)],
+    ) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
+        let keys = Keys::new(settles.iter().map(|(key, _)| *key));
+        let changed = sqlx::query(SETTLE_TRIED)
+            .bind(&keys.gids)
+            .bind(&keys.branches)
+            .bind(column(settles, |(_, decision)| settled(*decision).code()))
+            .fetch_all(conn)
             .await?;
-        Ok(inserted.rows_affected() == 1)
+        let changed = changed.iter().map(|row| {
+            let reserved: Vec<u8> = row.try_get("reserved")?;
+            Ok((place(row)?, Some(reserved.into())))
+        });
+        answers(settles.len(), None, changed)
     }
 
-    async fn look(conn: &mut PgConnection, key: &BranchKey) -> Result<Look, sqlx::Error> {
-        // The join yields one row in any case, so that the clock is read in the same statement as the branch.
-        const SQL: &str = concat!(
-            "SELECT ",
-            postgres_now!(),
-            " AS looked_at, ",
-            row!(),
-            " FROM (SELECT 1) AS one LEFT JOIN tcc_branches ON gid = $1 AND branch_id = $2"
-        );
-        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(conn).await?;
-        Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
+    async fn insert_cancelled(conn: &mut PgConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
+        let keys = Keys::new(calls.iter().map(|call| &call.key));
+        let inserted = sqlx::query(INSERT_CANCELLED)
+            .bind(&keys.gids)
+            .bind(&keys.branches)
+            .bind(column(calls, |call| call.not_after.as_micros()))
+            .fetch_all(conn)
+            .await?;
+        made(&keys, &inserted)
     }
 
-    async fn check_settled(conn: &mut PgConnection, _: &BranchKey) -> Result<(), sqlx::Error> {
+    async fn look(conn: &mut PgConnection, keys: &[&BranchKey]) -> Result<Look, sqlx::Error> {
+        let asked = Keys::new(keys.iter().copied());
+        let found = sqlx::query(LOOK).bind(&asked.gids).bind(&asked.branches).fetch_all(conn).await?;
+        let now = found.first().ok_or_else(|| corrupt("no row for a key"))?.try_get("looked_at")?;
+        let rows = answers(keys.len(), None, found.iter().map(|row| Ok((place(row)?, row_of(row)?))))?;
+        Ok(Look { rows, now: Timestamp::from_micros(now) })
+    }
+
+    async fn check_settled(conn: &mut PgConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
         // After an error any statement fails but COMMIT, which rolls back and reports success.
         sqlx::query("SELECT 1").execute(conn).await.map(drop)
     }
 
-    async fn keep_reserved(
-        conn: &mut PgConnection,
-        key: &BranchKey,
-        reserved: &Bytes,
-        output: Option<&Payload>,
-    ) -> Result<(), sqlx::Error> {
-        const SQL: &str = "UPDATE tcc_branches SET reserved = $3, output_type_url = $4, output_value = $5 \
-             WHERE gid = $1 AND branch_id = $2 AND status = 1";
-        let kept = sqlx::query(SQL)
-            .bind(key.gid.to_string())
-            .bind(key.branch.as_str())
-            .bind(&reserved[..])
-            .bind(output.map(|output| output.type_url.as_str()))
-            .bind(output.map(|output| &output.value[..]))
+    async fn keep_reserved(conn: &mut PgConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
+        let keys = Keys::new(kept.iter().map(|kept| kept.key));
+        let done = sqlx::query(KEEP_RESERVED)
+            .bind(&keys.gids)
+            .bind(&keys.branches)
+            .bind(column(kept, |kept| &kept.reserved[..]))
+            .bind(column(kept, |kept| kept.output.map(|output| output.type_url.as_str())))
+            .bind(column(kept, |kept| kept.output.map(|output| &output.value[..])))
             .execute(conn)
             .await?;
-        inserted_here(kept.rows_affected())
+        inserted_here(done.rows_affected(), kept.len())
     }
 
-    async fn keep_refusal(conn: &mut PgConnection, key: &BranchKey, refusal: &Refusal) -> Result<(), sqlx::Error> {
-        const SQL: &str = "UPDATE tcc_branches SET status = 2, refusal_code = $3, refusal_message = $4 \
-             WHERE gid = $1 AND branch_id = $2 AND status = 1";
-        let kept = sqlx::query(SQL)
-            .bind(key.gid.to_string())
-            .bind(key.branch.as_str())
-            .bind(&refusal.code)
-            .bind(&refusal.message)
+    async fn keep_refusals(conn: &mut PgConnection, refused: &[(&BranchKey, &Refusal)]) -> Result<(), sqlx::Error> {
+        let keys = Keys::new(refused.iter().map(|(key, _)| *key));
+        let done = sqlx::query(KEEP_REFUSALS)
+            .bind(&keys.gids)
+            .bind(&keys.branches)
+            .bind(column(refused, |(_, refusal)| refusal.code.as_str()))
+            .bind(column(refused, |(_, refusal)| refusal.message.as_str()))
             .execute(conn)
             .await?;
-        inserted_here(kept.rows_affected())
+        inserted_here(done.rows_affected(), refused.len())
     }
 
     async fn branch_row(conn: &mut PgConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
@@ -254,23 +292,36 @@ impl Database for Postgres {
 }
 
 /// What each session must be, whatever the server's defaults are. Where synchronous commit is on in any of its ways, that is the
-/// administrator's choice; where it is off, a commit that was answered could be lost.
+/// administrator's choice; where it is off, a commit that was answered could be lost. A plan is kept for as long as nobody analyzes
+/// the table: one that reads all of a table because it was small once must not be made at all.
 fn session(options: &Options) -> String {
     let (lock_wait_ms, transaction_ms) = (options.lock_wait_ms_max, options.transaction_ms_max);
     format!(
-        "SET default_transaction_isolation = 'read committed'; SET jit = off; SET lock_timeout = {lock_wait_ms}; \
-         SET statement_timeout = {transaction_ms}; SET idle_in_transaction_session_timeout = {}; \
+        "SET default_transaction_isolation = 'read committed'; SET jit = off; SET enable_seqscan = off; \
+         SET lock_timeout = {lock_wait_ms}; SET statement_timeout = {transaction_ms}; \
+         SET idle_in_transaction_session_timeout = {}; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
         // The engine's own limit comes first; this is for a process that is gone without its connections being closed.
         transaction_ms * 2
     )
 }
 
-/// Runs one of the two compare-and-sets.
-async fn settle(conn: &mut PgConnection, key: &BranchKey, sql: &'static str) -> Result<Option<Bytes>, sqlx::Error> {
-    let changed = sqlx::query(sql).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
-    match changed {
-        Some(row) => Ok(Some(row.try_get::<Vec<u8>, _>("reserved")?.into())),
-        None => Ok(None),
-    }
+/// One column of a list of items, as it is bound to `unnest`.
+fn column<'a, T, V>(items: &'a [T], of: impl Fn(&'a T) -> V) -> Vec<V> {
+    items.iter().map(of).collect()
 }
+
+/// Which of the keys are among the inserted rows.
+fn made(keys: &Keys<'_>, inserted: &[PgRow]) -> Result<Vec<bool>, sqlx::Error> {
+    let places = inserted.iter().map(|row| Ok((keys.place(row.try_get("gid")?, row.try_get("branch_id")?)?, true)));
+    answers(keys.gids.len(), false, places)
+}
+
+/// The place in the question of the key that a row is for.
+fn place(row: &PgRow) -> Result<usize, sqlx::Error> {
+    // It counts from 1.
+    place_of(row.try_get::<i64, _>("place")? - 1)
+}
+
+#[cfg(test)]
+mod tests;

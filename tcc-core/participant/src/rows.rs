@@ -1,7 +1,9 @@
 //! What a database's row of `tcc_branches` means, once its columns are read: the same for all databases.
 
+use std::cmp::Ordering;
+
 use tcc_barrier::{Request, Row};
-use tcc_types::{BranchKey, BranchRowStatus, Fingerprint, LogName, Payload, Refusal, Timestamp};
+use tcc_types::{BranchKey, BranchRowStatus, Decision, Fingerprint, LogName, Payload, Refusal, Timestamp};
 
 use crate::{BranchRow, InDoubt, OldRow};
 
@@ -121,14 +123,71 @@ pub(crate) fn walk_from(after: Option<&BranchKey>) -> (String, &str) {
     after.map_or_else(Default::default, |key| (key.gid.to_string(), key.branch.as_str()))
 }
 
-/// The row that this very transaction inserted must still be there.
-pub(crate) fn inserted_here(rows_affected: u64) -> Result<(), sqlx::Error> {
-    if rows_affected == 1 { Ok(()) } else { Err(undone()) }
+/// The status of a row that this decision settled.
+pub(crate) const fn settled(decision: Decision) -> BranchRowStatus {
+    match decision {
+        Decision::Confirm => BranchRowStatus::Confirmed,
+        Decision::Cancel => BranchRowStatus::Cancelled,
+    }
+}
+
+/// The keys that a statement is about, by column.
+pub(crate) struct Keys<'a> {
+    pub(crate) gids: Vec<String>,
+    pub(crate) branches: Vec<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    /// In ascending order.
+    pub(crate) fn new(keys: impl Iterator<Item = &'a BranchKey> + Clone) -> Self {
+        Self {
+            gids: keys.clone().map(|key| key.gid.to_string()).collect(),
+            branches: keys.map(|key| key.branch.as_str()).collect(),
+        }
+    }
+
+    /// Which of them a found row is: by its columns `gid` and `branch_id`, which sort like the keys.
+    pub(crate) fn place(&self, gid: &str, branch: &str) -> Result<usize, sqlx::Error> {
+        let (mut from, mut to) = (0, self.gids.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            match (self.gids[middle].as_str(), self.branches[middle]).cmp(&(gid, branch)) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => to = middle,
+            }
+        }
+        Err(corrupt("a row that was not asked for"))
+    }
+}
+
+/// The answers of a statement about `count` branches that names those that it changed, by their place in the question.
+pub(crate) fn answers<T: Clone>(
+    count: usize,
+    unchanged: T,
+    changed: impl IntoIterator<Item = Result<(usize, T), sqlx::Error>>,
+) -> Result<Vec<T>, sqlx::Error> {
+    let mut answers = vec![unchanged; count];
+    for answer in changed {
+        let (place, answer) = answer?;
+        *answers.get_mut(place).ok_or_else(|| corrupt("a place that is not in the question"))? = answer;
+    }
+    Ok(answers)
+}
+
+/// A place in the question as a database counts it, from 0.
+pub(crate) fn place_of(counted: i64) -> Result<usize, sqlx::Error> {
+    usize::try_from(counted).map_err(corrupt)
+}
+
+/// The rows that this very transaction inserted must all still be there.
+pub(crate) fn inserted_here(rows_affected: u64, rows: usize) -> Result<(), sqlx::Error> {
+    if usize::try_from(rows_affected) == Ok(rows) { Ok(()) } else { Err(undone()) }
 }
 
 /// What the transaction did to the row is not there any more.
 pub(crate) fn undone() -> sqlx::Error {
-    sqlx::Error::Protocol("the branch's row is as before: the handler ended the transaction, or ignored an error".to_owned())
+    sqlx::Error::Protocol("a branch's row is as before: the handler ended the transaction, or ignored an error".to_owned())
 }
 
 pub(crate) fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {

@@ -10,13 +10,15 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
-use tcc_barrier::{Look, Request};
+use tcc_barrier::{Kept, Look, Request};
 use tcc_database::{lease::Place, sqlite_now};
-use tcc_types::{BranchKey, CancelCall, Gid, Invalid, Payload, Refusal, Timestamp, TryCall};
+use tcc_types::{BranchKey, CancelCall, Decision, Gid, Invalid, Refusal, Timestamp, TryCall};
 
 use crate::{
     BranchRow, Database, InDoubt, OldRow, OpenError, Options,
-    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, walk_from},
+    rows::{
+        branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, settled, walk_from,
+    },
 };
 
 columns!(SqliteRow, i64);
@@ -60,7 +62,9 @@ impl Database for Sqlite {
         code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED))
     }
 
-    async fn insert_tried(conn: &mut SqliteConnection, call: &TryCall) -> Result<bool, sqlx::Error> {
+    // Nothing comes between the statements of a transaction, and there is no round trip: batches are loops.
+
+    async fn insert_tried(conn: &mut SqliteConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
         const SQL: &str = concat!(
             "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
             "not_after, ask_after, created_at, changed_at) ",
@@ -72,39 +76,44 @@ impl Database for Sqlite {
             sqlite_now!(),
             " <= ?6 ON CONFLICT (gid, branch_id) DO NOTHING"
         );
-        let request = Request::from(call);
-        let inserted = sqlx::query(SQL)
-            .bind(call.key.gid.to_string())
-            .bind(call.key.branch.as_str())
-            .bind(&call.payload.type_url)
-            .bind(request.fingerprint.as_slice())
-            .bind(request.coordinator.as_str())
-            .bind(call.not_after.as_micros())
-            .bind(call.ask_after.as_micros())
-            .execute(conn)
-            .await?;
-        Ok(inserted.rows_affected() == 1)
+        let mut inserted = Vec::with_capacity(calls.len());
+        for &call in calls {
+            let request = Request::from(call);
+            let done = sqlx::query(SQL)
+                .bind(call.key.gid.to_string())
+                .bind(call.key.branch.as_str())
+                .bind(&call.payload.type_url)
+                .bind(request.fingerprint.as_slice())
+                .bind(request.coordinator.as_str())
+                .bind(call.not_after.as_micros())
+                .bind(call.ask_after.as_micros())
+                .execute(&mut *conn)
+                .await?;
+            inserted.push(done.rows_affected() == 1);
+        }
+        Ok(inserted)
     }
 
-    async fn confirm_tried(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
+    async fn settle_tried(
+        conn: &mut SqliteConnection,
+        settles: &[(&BranchKey, Decision)],
+    ) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
         const SQL: &str = concat!(
-            "UPDATE tcc_branches SET status = 3, changed_at = ",
+            "UPDATE tcc_branches SET status = ?3, changed_at = ",
             sqlite_now!(),
             " WHERE gid = ?1 AND branch_id = ?2 AND status = 1 RETURNING reserved"
         );
-        settle(conn, key, SQL).await
+        let mut reserved = Vec::with_capacity(settles.len());
+        for (key, decision) in settles {
+            let query = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).bind(settled(*decision).code());
+            // All rows (one at most) are fetched, so that the statement runs to its end.
+            let mut changed = query.fetch_all(&mut *conn).await?;
+            reserved.push(changed.pop().map(|row| row.try_get::<Vec<u8>, _>("reserved").map(Bytes::from)).transpose()?);
+        }
+        Ok(reserved)
     }
 
-    async fn cancel_tried(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<Bytes>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "UPDATE tcc_branches SET status = 4, changed_at = ",
-            sqlite_now!(),
-            " WHERE gid = ?1 AND branch_id = ?2 AND status = 1 RETURNING reserved"
-        );
-        settle(conn, key, SQL).await
-    }
-
-    async fn insert_cancelled(conn: &mut SqliteConnection, call: &CancelCall) -> Result<bool, sqlx::Error> {
+    async fn insert_cancelled(conn: &mut SqliteConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
         const SQL: &str = concat!(
             "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) VALUES (?1, ?2, 4, 1, ?3, ",
             sqlite_now!(),
@@ -112,16 +121,20 @@ impl Database for Sqlite {
             sqlite_now!(),
             ") ON CONFLICT (gid, branch_id) DO NOTHING"
         );
-        let inserted = sqlx::query(SQL)
-            .bind(call.key.gid.to_string())
-            .bind(call.key.branch.as_str())
-            .bind(call.not_after.as_micros())
-            .execute(conn)
-            .await?;
-        Ok(inserted.rows_affected() == 1)
+        let mut inserted = Vec::with_capacity(calls.len());
+        for call in calls {
+            let done = sqlx::query(SQL)
+                .bind(call.key.gid.to_string())
+                .bind(call.key.branch.as_str())
+                .bind(call.not_after.as_micros())
+                .execute(&mut *conn)
+                .await?;
+            inserted.push(done.rows_affected() == 1);
+        }
+        Ok(inserted)
     }
 
-    async fn look(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Look, sqlx::Error> {
+    async fn look(conn: &mut SqliteConnection, keys: &[&BranchKey]) -> Result<Look, sqlx::Error> {
         // The join yields one row in any case, so that the clock is read in the same statement as the branch.
         const SQL: &str = concat!(
             "SELECT ",
@@ -130,45 +143,51 @@ impl Database for Sqlite {
             row!(),
             " FROM (SELECT 1) LEFT JOIN tcc_branches ON gid = ?1 AND branch_id = ?2"
         );
-        let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(conn).await?;
-        Ok(Look { row: row_of(&found)?, now: Timestamp::from_micros(found.try_get("looked_at")?) })
+        let mut look = Look { rows: Vec::with_capacity(keys.len()), now: Timestamp::from_micros(0) };
+        for key in keys {
+            let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(&mut *conn).await?;
+            look.now = Timestamp::from_micros(found.try_get("looked_at")?);
+            look.rows.push(row_of(&found)?);
+        }
+        Ok(look)
     }
 
-    async fn check_settled(_: &mut SqliteConnection, _: &BranchKey) -> Result<(), sqlx::Error> {
+    async fn check_settled(_: &mut SqliteConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
         // COMMIT fails where there is no transaction.
         Ok(())
     }
 
-    async fn keep_reserved(
-        conn: &mut SqliteConnection,
-        key: &BranchKey,
-        reserved: &Bytes,
-        output: Option<&Payload>,
-    ) -> Result<(), sqlx::Error> {
+    async fn keep_reserved(conn: &mut SqliteConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
         const SQL: &str = "UPDATE tcc_branches SET reserved = ?3, output_type_url = ?4, output_value = ?5 \
              WHERE gid = ?1 AND branch_id = ?2 AND status = 1";
-        let kept = sqlx::query(SQL)
-            .bind(key.gid.to_string())
-            .bind(key.branch.as_str())
-            .bind(&reserved[..])
-            .bind(output.map(|output| output.type_url.as_str()))
-            .bind(output.map(|output| &output.value[..]))
-            .execute(conn)
-            .await?;
-        inserted_here(kept.rows_affected())
+        for kept in kept {
+            let done = sqlx::query(SQL)
+                .bind(kept.key.gid.to_string())
+                .bind(kept.key.branch.as_str())
+                .bind(&kept.reserved[..])
+                .bind(kept.output.map(|output| output.type_url.as_str()))
+                .bind(kept.output.map(|output| &output.value[..]))
+                .execute(&mut *conn)
+                .await?;
+            inserted_here(done.rows_affected(), 1)?;
+        }
+        Ok(())
     }
 
-    async fn keep_refusal(conn: &mut SqliteConnection, key: &BranchKey, refusal: &Refusal) -> Result<(), sqlx::Error> {
+    async fn keep_refusals(conn: &mut SqliteConnection, refused: &[(&BranchKey, &Refusal)]) -> Result<(), sqlx::Error> {
         const SQL: &str = "UPDATE tcc_branches SET status = 2, refusal_code = ?3, refusal_message = ?4 \
              WHERE gid = ?1 AND branch_id = ?2 AND status = 1";
-        let kept = sqlx::query(SQL)
-            .bind(key.gid.to_string())
-            .bind(key.branch.as_str())
-            .bind(&refusal.code)
-            .bind(&refusal.message)
-            .execute(conn)
-            .await?;
-        inserted_here(kept.rows_affected())
+        for (key, refusal) in refused {
+            let done = sqlx::query(SQL)
+                .bind(key.gid.to_string())
+                .bind(key.branch.as_str())
+                .bind(&refusal.code)
+                .bind(&refusal.message)
+                .execute(&mut *conn)
+                .await?;
+            inserted_here(done.rows_affected(), 1)?;
+        }
+        Ok(())
     }
 
     async fn branch_row(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
@@ -268,14 +287,4 @@ fn connect_options(url: &str) -> Result<SqliteConnectOptions, Invalid> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true))
-}
-
-/// Runs one of the two compare-and-sets.
-async fn settle(conn: &mut SqliteConnection, key: &BranchKey, sql: &'static str) -> Result<Option<Bytes>, sqlx::Error> {
-    // All rows (one at most) are fetched, so that the statement runs to its end.
-    let mut changed = sqlx::query(sql).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_all(conn).await?;
-    match changed.pop() {
-        Some(row) => Ok(Some(row.try_get::<Vec<u8>, _>("reserved")?.into())),
-        None => Ok(None),
-    }
 }

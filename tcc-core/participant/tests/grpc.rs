@@ -1,6 +1,6 @@
 //! The service through a real server and a generated client.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prost::Message;
 use sqlx::Sqlite;
@@ -9,15 +9,17 @@ use tcc_participant::{
     conformance::{Effects, Fault, Fixture, Kept},
 };
 use tcc_proto::tcc::v1::{
-    BranchRowStatus, CancelRequest, ConfirmRequest, RefusalReason, TryRequest, ViolationKind, cancel_response,
-    confirm_response, participant_client::ParticipantClient, try_response,
+    BatchOperation, BatchRequest, BatchResponse, BranchRowStatus, CancelRequest, ConfirmRequest, RefusalReason, TryRequest,
+    ViolationKind, batch_operation::Operation as Sent, batch_result::Outcome, cancel_response, confirm_response,
+    participant_client::ParticipantClient, try_response,
 };
 use tcc_service::Server;
-use tcc_types::{Op, TryCall};
+use tcc_types::{BranchKey, Op, SettleAnswer, TryAnswer, TryCall};
+use tcc_wire::{Answer, Operation};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 struct Served {
     f: Fixture<Sqlite>,
@@ -57,6 +59,10 @@ impl Served {
     async fn cancel(&mut self, call: &TryCall) -> cancel_response::Outcome {
         let request = tcc_wire::cancel_to_proto(&Fixture::<Sqlite>::cancel_of(call));
         self.client.cancel(request).await.expect("OK").into_inner().outcome.expect("an outcome")
+    }
+
+    async fn batch(&mut self, operations: Vec<BatchOperation>) -> Result<Streaming<BatchResponse>, Status> {
+        self.client.batch(BatchRequest { operations }).await.map(tonic::Response::into_inner)
     }
 
     async fn stop(mut self) {
@@ -165,5 +171,138 @@ async fn a_malformed_request_names_its_field_and_does_nothing() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(served.f.bench.handled(), 0);
     assert_eq!(served.f.store().count_tried().await.expect("it counts"), 0);
+    served.stop().await;
+}
+
+fn sent(operation: Operation) -> BatchOperation {
+    tcc_wire::operation_to_proto(&operation, String::new())
+}
+
+/// Every result of a batch, which has one for each operation at most.
+async fn results_of(mut batch: Streaming<BatchResponse>) -> BTreeMap<BranchKey, (Op, Result<Answer, String>)> {
+    let mut results = BTreeMap::new();
+    while let Some(response) = batch.message().await.expect("the batch ends well") {
+        assert!(!response.results.is_empty());
+        for result in response.results {
+            let result = tcc_wire::result_from_proto(result).expect("it says whose it is");
+            assert_eq!(results.insert(result.key, (result.op, result.outcome)), None, "a second result");
+        }
+    }
+    results
+}
+
+#[tokio::test]
+async fn a_batch_answers_each_operation_as_its_own_call_does() {
+    let mut served = Served::start().await;
+    let [to_try, to_confirm, to_cancel, empty, missing, malformed] = std::array::from_fn(|_| served.f.new_call());
+    served.try_branch(&to_confirm).await;
+    served.try_branch(&to_cancel).await;
+    let timeless = CancelRequest { not_after: None, ..tcc_wire::cancel_to_proto(&Fixture::<Sqlite>::cancel_of(&malformed)) };
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let operations = vec![
+        BatchOperation { operation: Some(Sent::CancelRequest(timeless)), traceparent: "not one".to_owned() },
+        BatchOperation { operation: None, traceparent: String::new() },
+        BatchOperation { traceparent, ..sent(Operation::Try(to_try.clone())) },
+        sent(Operation::Confirm(Fixture::<Sqlite>::confirm_of(&to_confirm))),
+        sent(Operation::Cancel(Fixture::<Sqlite>::cancel_of(&to_cancel))),
+        sent(Operation::Cancel(Fixture::<Sqlite>::cancel_of(&empty))),
+        sent(Operation::Confirm(Fixture::<Sqlite>::confirm_of(&missing))),
+    ];
+    let batch = served.batch(operations).await.expect("it is taken");
+    let results = results_of(batch).await;
+    assert_eq!(results.len(), 6, "{results:?}");
+    let (_, Ok(Answer::Tried(TryAnswer::Reserved(Some(_))))) = &results[&to_try.key] else {
+        panic!("not reserved, but {:?}", results[&to_try.key]);
+    };
+    for (call, op) in [(&to_confirm, Op::Confirm), (&to_cancel, Op::Cancel), (&empty, Op::Cancel)] {
+        assert_eq!(results[&call.key], (op, Ok(Answer::Settled(SettleAnswer::Done))));
+    }
+    let (Op::Confirm, Ok(Answer::Settled(SettleAnswer::Violation(violation)))) = &results[&missing.key] else {
+        panic!("no violation, but {:?}", results[&missing.key]);
+    };
+    assert_eq!(violation.kind, tcc_types::ViolationKind::NoReservation);
+    let (Op::Cancel, Err(why)) = &results[&malformed.key] else {
+        panic!("not unknown, but {:?}", results[&malformed.key]);
+    };
+    assert!(why.starts_with("not_after"), "{why}");
+    use tcc_types::BranchRowStatus::{Cancelled, Confirmed, Tried};
+    served.f.assert_branch(&to_try, Some(Tried), Effects::RESERVED).await;
+    served.f.assert_branch(&to_confirm, Some(Confirmed), Effects::SPENT).await;
+    served.f.assert_branch(&to_cancel, Some(Cancelled), Effects::RELEASED).await;
+    served.f.assert_branch(&empty, Some(Cancelled), Effects::NONE).await;
+    for nothing in [&missing, &malformed] {
+        served.f.assert_branch(nothing, None, Effects::NONE).await;
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn results_of_a_batch_do_not_wait_for_each_other() {
+    let mut served = Served::start().await;
+    let (slow, bad) = (served.f.new_call(), served.f.new_call());
+    served.f.bench.inject(Op::Try, Fault::Wait);
+    let bad = TryRequest { payload: None, ..tcc_wire::try_to_proto(&bad) };
+    let operations = vec![
+        sent(Operation::Try(slow.clone())),
+        BatchOperation { operation: Some(Sent::TryRequest(bad.clone())), traceparent: String::new() },
+    ];
+    let mut batch = served.batch(operations).await.expect("it is taken");
+    let first = batch.message().await.expect("it goes on").expect("a response").results;
+    assert_eq!((first.len(), &first[0].branch_id, &first[0].gid), (1, &bad.branch_id, &bad.gid));
+    assert!(matches!(&first[0].outcome, Some(Outcome::Unknown(why)) if why.starts_with("payload")), "{first:?}");
+    served.f.bench.until_one_waits().await;
+    served.f.bench.open_gate();
+    let results = results_of(batch).await;
+    assert_eq!(results.into_keys().collect::<Vec<_>>(), [slow.key]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_batch_has_begun_ends_though_its_caller_has_gone() {
+    let mut served = Served::start().await;
+    let call = served.f.new_call();
+    served.f.bench.inject(Op::Try, Fault::Wait);
+    let batch = served.batch(vec![sent(Operation::Try(call.clone()))]).await.expect("it is taken");
+    served.f.bench.until_one_waits().await;
+    drop(batch);
+    // Its own connection closes in order behind the reset, so the server has seen that the caller is gone.
+    served.client.confirm(ConfirmRequest::default()).await.expect_err("it is malformed");
+    served.f.bench.open_gate();
+    let ended = async {
+        while served.f.store().count_tried().await.expect("it counts") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it ends");
+    served.f.assert_branch(&call, Some(tcc_types::BranchRowStatus::Tried), Effects::RESERVED).await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_breaks_its_rules_is_refused_as_a_whole() {
+    let mut served = Served::start().await;
+    let call = served.f.new_call();
+    let (good, confirm) = (Operation::Try(call.clone()), Operation::Confirm(Fixture::<Sqlite>::confirm_of(&call)));
+    let twice = vec![sent(good.clone()), sent(confirm)];
+    let status = served.batch(twice).await.expect_err("one branch twice");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("operations[1]"), "{status:?}");
+
+    let fresh = |_| sent(Operation::Try(served.f.new_call()));
+    let too_many = (0..1_025).map(fresh).collect();
+    let status = served.batch(too_many).await.expect_err("too many");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("at most 1024 (batch_operations_max)"), "{status:?}");
+
+    let mut large = call.clone();
+    large.payload.value = vec![0; tcc_wire::BATCH_BYTES_MAX].into();
+    let status = served.batch(vec![sent(Operation::Try(large))]).await.expect_err("too long");
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(served.f.bench.handled(), 0);
+
+    let batch = served.batch(vec![sent(good)]).await.expect("the rest is good");
+    assert_eq!(results_of(batch).await.len(), 1);
+    let empty = served.batch(Vec::new()).await.expect("nothing is wrong with nothing");
+    assert_eq!(results_of(empty).await.len(), 0);
     served.stop().await;
 }

@@ -10,3 +10,10 @@ async fn open() -> (Store<MySql>, ()) {
 }
 
 tcc_participant::conformance_tests!(open);
+
+/// The same with operations in batches.
+mod batched {
+    use super::open;
+
+    tcc_participant::conformance_tests!(batched open);
+}

@@ -10,7 +10,7 @@ use tcc_participant::{
     status_of_sql,
 };
 use tcc_servers::{Kind, Server};
-use tcc_types::{BranchId, BranchRowStatus, SettleAnswer, TryAnswer};
+use tcc_types::{BranchId, BranchRowStatus, Decision, SettleAnswer, TryAnswer, TryCall};
 use tokio::{sync::Barrier, task::JoinSet};
 use tonic::Code;
 
@@ -73,11 +73,11 @@ where
 async fn each_statement_sees_what_was_committed_before_it<D: BenchDatabase>(f: &Fixture<D>) {
     let call = f.new_call();
     let mut transaction = f.store().begin().await.expect("it begins");
-    let look = D::look(&mut transaction, &call.key).await.expect("it looks");
-    assert_eq!(look.row, None);
+    let look = D::look(&mut transaction, &[&call.key]).await.expect("it looks");
+    assert_eq!(look.rows, [None]);
     f.assert_yes(f.try_branch(&call).await);
-    let look = D::look(&mut transaction, &call.key).await.expect("it looks");
-    assert_eq!(look.row.map(|row| row.status()), TRIED, "a snapshot of the transaction's beginning");
+    let mut look = D::look(&mut transaction, &[&call.key]).await.expect("it looks");
+    assert_eq!(look.rows.remove(0).map(|row| row.status()), TRIED, "a snapshot of the transaction's beginning");
     transaction.rollback().await.expect("it rolls back");
     assert_eq!(f.cancel(&call).await, SettleAnswer::Done);
 }
@@ -113,7 +113,7 @@ async fn a_lock_held_elsewhere_is_unknown_and_the_next_delivery_succeeds<D: Benc
     let f = Fixture::new(Store::<D>::open(url, &options).await.expect("the database opens")).await;
     let call = f.branch_in(State::Tried).await;
     let mut elsewhere = f.store().begin().await.expect("it begins");
-    assert!(D::confirm_tried(&mut elsewhere, &call.key).await.expect("it answers").is_some());
+    assert!(D::settle_tried(&mut elsewhere, &[(&call.key, Decision::Confirm)]).await.expect("it answers")[0].is_some());
     assert_eq!(f.engine.cancel(Fixture::<D>::cancel_of(&call)).await, Err(Unknown::Failed));
     elsewhere.rollback().await.expect("it rolls back");
     assert_eq!(f.cancel(&call).await, SettleAnswer::Done);
@@ -125,7 +125,7 @@ async fn killed_connections_are_replaced<D: BenchDatabase>(f: &Fixture<D>, kill:
     let tried = f.branch_in(State::Tried).await;
     let mut cut = f.store().begin().await.expect("it begins");
     kill().await;
-    let error = D::look(&mut cut, &tried.key).await.expect_err("its connection is killed");
+    let error = D::look(&mut cut, &[&tried.key]).await.expect_err("its connection is killed");
     assert_eq!(status_of_sql("order.v1", &error).code(), Code::Unavailable, "{error}");
     drop(cut);
     // Each connection that was idle may fail once.
@@ -242,30 +242,47 @@ async fn serializable_mysql() -> (String, Server) {
     (url, server)
 }
 
-/// A commit that only read would not wait for a standby that the first yes has to be on, nor for the disk where a database shows
-/// commits before they are there.
-#[tokio::test]
-async fn a_repeated_yes_is_told_by_a_commit_that_wrote() {
-    let f = Fixture::new(postgres::open(&postgres::url()).await).await;
+/// A commit that only read would not wait for a standby that the first one has to be on, nor for the disk where a database shows
+/// commits before they are there. `writer` tells who locked or changed the row last; there is one.
+async fn what_is_told_again_is_told_by_a_commit_that_wrote<D: BenchDatabase>(f: &Fixture<D>, writer: impl AsyncFn() -> String) {
     let call = f.branch_in(State::Tried).await;
-    // Whoever locked or changed the row last; there is one row.
-    let writer = async || {
-        let row = sqlx::query("SELECT xmax::text FROM tcc_branches").fetch_one(f.store().read_pool()).await.expect("a row");
-        row.get::<String, _>(0)
+    let mut before = writer().await;
+    let mut written = async |what: &str| {
+        let after = writer().await;
+        assert_ne!(after, before, "{what} wrote nothing");
+        before = after;
     };
-    let before = writer().await;
     f.assert_yes(f.try_branch(&call).await);
-    assert_ne!(writer().await, before);
+    written("a repeated yes").await;
+    let late = TryCall { not_after: f.new_late_call().not_after, ..call.clone() };
+    f.assert_yes(f.try_branch(&late).await);
+    written("a late repeated yes").await;
+    for what in ["a Confirm", "a repeated Confirm"] {
+        assert_eq!(f.confirm(&call).await, SettleAnswer::Done);
+        written(what).await;
+    }
+    assert!(matches!(f.cancel(&call).await, SettleAnswer::Violation(_)));
+    written("a Cancel that comes too late").await;
+}
 
-    let f = Fixture::new(mysql::open(&mysql::url()).await).await;
-    let call = f.branch_in(State::Tried).await;
+#[tokio::test]
+async fn what_postgres_is_asked_again_is_told_by_a_commit_that_wrote() {
+    let f = Fixture::new(postgres::open(&postgres::url()).await).await;
     let writer = async || {
-        let row = sqlx::query("SELECT found FROM tcc_branches").fetch_one(f.store().read_pool()).await.expect("a row");
-        row.get::<i64, _>(0)
+        let row = sqlx::query("SELECT xmin::text || ' ' || xmax::text FROM tcc_branches").fetch_one(f.store().read_pool());
+        row.await.expect("a row").get::<String, _>(0)
     };
-    let before = writer().await;
-    f.assert_yes(f.try_branch(&call).await);
-    assert_ne!(writer().await, before);
+    what_is_told_again_is_told_by_a_commit_that_wrote(&f, writer).await;
+}
+
+#[tokio::test]
+async fn what_mysql_is_asked_again_is_told_by_a_commit_that_wrote() {
+    let f = Fixture::new(mysql::open(&mysql::url()).await).await;
+    let writer = async || {
+        const SQL: &str = "SELECT CONCAT(status, ' ', found, ' ', COALESCE(touched_by, 0)) FROM tcc_branches";
+        sqlx::query_scalar(SQL).fetch_one(f.store().read_pool()).await.expect("a row")
+    };
+    what_is_told_again_is_told_by_a_commit_that_wrote(&f, writer).await;
 }
 
 #[tokio::test]
@@ -278,6 +295,7 @@ async fn sessions_of_postgres_are_set_up() {
         };
         assert_eq!(show("transaction_isolation").await, "read committed");
         assert_eq!((show("synchronous_commit").await, show("jit").await), ("on".to_owned(), "off".to_owned()));
+        assert_eq!(show("enable_seqscan").await, "off");
         assert_eq!((show("lock_timeout").await, show("statement_timeout").await), ("2s".to_owned(), "10s".to_owned()));
     }
 }
@@ -327,9 +345,14 @@ async fn connections_that_mysql_killed_are_replaced() {
 async fn a_migration_that_mysql_interrupted_runs_again() {
     let url = mysql::url();
     let store = mysql::open(&url).await;
-    execute(&store, "UPDATE tcc_participant_migrations SET success = FALSE").await;
-    let f = Fixture::new(mysql::open(&url).await).await;
-    f.branch_in(State::Tried).await;
+    let count = "SELECT COUNT(*) FROM tcc_participant_migrations";
+    let count: i64 = sqlx::query_scalar(count).fetch_one(store.write_pool()).await.expect("they are counted");
+    for version in 1..=count {
+        let interrupted = format!("UPDATE tcc_participant_migrations SET success = FALSE WHERE version = {version}");
+        execute(&store, &interrupted).await;
+        mysql::open(&url).await;
+    }
+    Fixture::new(store).await.branch_in(State::Tried).await;
 }
 
 #[tokio::test]

@@ -11,3 +11,10 @@ async fn open() -> (Store<Sqlite>, TempDir) {
 }
 
 tcc_participant::conformance_tests!(open);
+
+/// The same with operations in batches.
+mod batched {
+    use super::open;
+
+    tcc_participant::conformance_tests!(batched open);
+}

@@ -22,7 +22,7 @@ impl std::fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-fn key_from_proto(gid: &str, branch_id: &str) -> Result<BranchKey, Invalid> {
+pub(crate) fn key_from_proto(gid: &str, branch_id: &str) -> Result<BranchKey, Invalid> {
     Ok(BranchKey { gid: gid.parse::<Gid>()?, branch: branch_id.parse::<BranchId>()? })
 }
 

@@ -3,12 +3,17 @@
 //! The adapters on both sides (coordinator, participant, client, services) use the same conversions, so that they cannot drift
 //! apart. No decisions are made here.
 
+mod batch;
 mod calls;
 mod fields;
 mod outcome;
 pub mod page;
 pub mod status;
 
+pub use batch::{
+    Answer, BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, BatchResult, Operation, operation_from_proto, operation_name,
+    operation_to_proto, result_from_proto, result_to_proto,
+};
 pub use calls::{
     Malformed, cancel_from_proto, cancel_response, cancel_to_proto, cancelled_from_proto, confirm_from_proto, confirm_response,
     confirm_to_proto, confirmed_from_proto, refusal_from_proto, refusal_to_proto, tried_from_proto, try_from_proto,

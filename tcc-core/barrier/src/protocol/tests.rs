@@ -1,197 +1,28 @@
-//! The protocol on an in-process store with READ COMMITTED and row locks, its statements interleaved in every order that a
-//! property test can think of, with operations dropped half-way.
+//! The protocol on an in-process store, its statements interleaved in every order that a property test can think of, with
+//! batches dropped half-way and rolled back by the store.
+
+mod store;
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
-use proptest::{collection::vec, prelude::*};
-use tcc_types::{BranchId, BranchKey, BranchRowStatus, Gid, LogName, Op, Payload, Refusal, SystemEntropy, Timestamp};
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+};
+use tcc_types::{BranchRowStatus, LogName, Op, Payload, Refusal, RefusalReason, Violation, ViolationKind};
 
+use self::store::{BRANCHES, Database, Deadlock, Effects, Kind, NOT_AFTER, Session, key};
 use super::*;
-use crate::{Look, Row};
+use crate::Kept;
 
-const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
-const NOT_AFTER: Timestamp = Timestamp::from_millis(1_790_000_000_003);
-
-#[derive(Clone, Debug)]
-struct Stored {
-    row: Row,
-    reserved: Bytes,
-}
-
-/// How often each business effect has been committed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Effects {
-    reserved: u32,
-    spent: u32,
-    released: u32,
-}
-
-/// One branch's row, and the uncommitted write of whoever holds its lock.
-#[derive(Debug)]
-struct Database {
-    now: Timestamp,
-    committed: Option<Stored>,
-    pending: Option<(usize, Stored)>,
-    effects: Effects,
-    /// Rounds in which a row vanishes between a write and the look after it.
-    ghosts: u32,
-}
-
-#[derive(Clone)]
-struct Session {
-    id: usize,
-    database: Arc<Mutex<Database>>,
-}
-
-impl Session {
-    fn database(&self) -> MutexGuard<'_, Database> {
-        self.database.lock().unwrap()
-    }
-
-    /// Waits for a turn, and then as long as another session's uncommitted write holds the row.
-    async fn locked(&self) -> MutexGuard<'_, Database> {
-        loop {
-            Turn(false).await;
-            let database = self.database();
-            if database.pending.as_ref().is_none_or(|(owner, _)| *owner == self.id) {
-                return database;
-            }
-        }
-    }
-
-    /// The row as this session may see it.
-    fn visible(&self, database: &Database) -> Option<Stored> {
-        match &database.pending {
-            Some((owner, stored)) if *owner == self.id => Some(stored.clone()),
-            Some(_) | None => database.committed.clone(),
-        }
-    }
-
-    fn settle(&self, database: &mut Database, to: impl FnOnce(&Row) -> Option<Row>) -> Option<Bytes> {
-        let stored = self.visible(database)?;
-        let row = to(&stored.row)?;
-        database.pending = Some((self.id, Stored { row, reserved: stored.reserved.clone() }));
-        Some(stored.reserved)
-    }
-
-    fn commit(&self, effects: Effects) {
-        let mut database = self.database();
-        if let Some((owner, stored)) = database.pending.take() {
-            assert_eq!(owner, self.id, "two sessions held one row");
-            let before = database.committed.as_ref().map(|stored| stored.row.status());
-            assert_legal(before, stored.row.status());
-            database.committed = Some(stored);
-            database.effects.reserved += effects.reserved;
-            database.effects.spent += effects.spent;
-            database.effects.released += effects.released;
-        } else {
-            assert_eq!(effects, Effects::default(), "a business effect without its row");
-        }
-    }
-}
-
-fn assert_legal(before: Option<BranchRowStatus>, after: BranchRowStatus) {
-    use BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
-    let legal = match before {
-        None => matches!(after, Tried | Refused | Cancelled),
-        Some(Tried) => matches!(after, Confirmed | Cancelled),
-        Some(Refused | Confirmed | Cancelled) => false,
-    };
-    assert!(legal, "{before:?} became {after:?}");
-}
-
-/// Lets the schedule choose who goes on.
-struct Turn(bool);
-
-impl Future for Turn {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl BarrierStore for Session {
-    type Error = std::convert::Infallible;
-
-    async fn insert_tried(&mut self, call: &TryCall) -> Result<bool, Self::Error> {
-        let mut database = self.locked().await;
-        if database.ghosts > 0 {
-            database.ghosts -= 1;
-            return Ok(false);
-        }
-        let inserts = database.committed.is_none() && database.pending.is_none() && database.now <= call.not_after;
-        if inserts {
-            let row = Row::Tried { request: call.into(), output: None };
-            database.pending = Some((self.id, Stored { row, reserved: Bytes::new() }));
-        }
-        Ok(inserts)
-    }
-
-    async fn confirm_tried(&mut self, _: &BranchKey) -> Result<Option<Bytes>, Self::Error> {
-        let mut database = self.locked().await;
-        Ok(self.settle(&mut database, |row| match row {
-            Row::Tried { request, output } => Some(Row::Confirmed { request: request.clone(), output: output.clone() }),
-            Row::Refused { .. } | Row::Confirmed { .. } | Row::Cancelled { .. } => None,
-        }))
-    }
-
-    async fn cancel_tried(&mut self, _: &BranchKey) -> Result<Option<Bytes>, Self::Error> {
-        // An update does not see, and so does not wait for, a row whose insert is not committed yet.
-        Turn(false).await;
-        if self.database().committed.is_none() {
-            return Ok(None);
-        }
-        let mut database = self.locked().await;
-        Ok(self.settle(&mut database, |row| match row {
-            Row::Tried { request, .. } => Some(Row::Cancelled { request: Some(request.clone()) }),
-            Row::Refused { .. } | Row::Confirmed { .. } | Row::Cancelled { .. } => None,
-        }))
-    }
-
-    async fn insert_cancelled(&mut self, _: &CancelCall) -> Result<bool, Self::Error> {
-        let mut database = self.locked().await;
-        let inserts = database.committed.is_none() && database.pending.is_none();
-        if inserts {
-            let row = Row::Cancelled { request: None };
-            database.pending = Some((self.id, Stored { row, reserved: Bytes::new() }));
-        }
-        Ok(inserts)
-    }
-
-    async fn look(&mut self, _: &BranchKey) -> Result<Look, Self::Error> {
-        Turn(false).await;
-        let database = self.database();
-        Ok(Look { row: self.visible(&database).map(|stored| stored.row), now: database.now })
-    }
-
-    async fn keep_reserved(&mut self, _: &BranchKey, kept: &Bytes, answer: Option<&Payload>) -> Result<(), Self::Error> {
-        let mut database = self.locked().await;
-        let Some((_, Stored { row: Row::Tried { output, .. }, reserved })) = database.pending.as_mut() else {
-            panic!("no row was inserted here");
-        };
-        *output = answer.cloned();
-        *reserved = kept.clone();
-        Ok(())
-    }
-
-    async fn keep_refusal(&mut self, _: &BranchKey, refusal: &Refusal) -> Result<(), Self::Error> {
-        let mut database = self.locked().await;
-        let Some((_, Stored { row, .. })) = database.pending.as_mut() else {
-            panic!("no row was inserted here");
-        };
-        let request = row.request().unwrap().clone();
-        *row = Row::Refused { request, refusal: refusal.clone() };
-        Ok(())
-    }
-}
-
+/// One operation of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Delivery {
+    branch: usize,
     op: Op,
     /// Which of two payloads a Try carries.
     other_payload: bool,
@@ -199,85 +30,137 @@ struct Delivery {
     says_no: bool,
 }
 
+impl Delivery {
+    fn of(op: Op, branch: usize) -> Self {
+        Self { branch, op, other_payload: false, says_no: false }
+    }
+}
+
+/// What became of a batch.
 #[derive(Debug, PartialEq)]
-enum Answer {
-    Try(TryAnswer),
-    Settle(SettleAnswer),
+enum Ended {
+    /// Its operations' answers.
+    Answered(Vec<(usize, Answer)>),
     Raced,
+    Deadlocked,
 }
 
-fn try_call(other_payload: bool) -> TryCall {
-    let value = Bytes::from_static(if other_payload { b"two" } else { b"one" });
-    TryCall {
-        key: key(),
-        payload: Payload { type_url: "t".to_owned(), value },
-        not_after: NOT_AFTER,
-        ask_after: NOT_AFTER,
-        coordinator: LogName::new("log").unwrap(),
+/// An operation's call, to be borrowed.
+enum Owned {
+    Try(TryCall),
+    Confirm(ConfirmCall),
+    Cancel(CancelCall),
+}
+
+impl Owned {
+    fn new(delivery: &Delivery) -> Self {
+        let key = key(delivery.branch);
+        match delivery.op {
+            Op::Try => Self::Try(TryCall {
+                key,
+                payload: Payload {
+                    type_url: "t".to_owned(),
+                    value: Bytes::from_static(if delivery.other_payload { b"two" } else { b"one" }),
+                },
+                not_after: NOT_AFTER,
+                ask_after: NOT_AFTER,
+                coordinator: LogName::new("log").unwrap(),
+            }),
+            Op::Confirm => Self::Confirm(ConfirmCall { key }),
+            Op::Cancel => Self::Cancel(CancelCall { key, not_after: NOT_AFTER }),
+        }
+    }
+
+    fn call(&self) -> Call<'_> {
+        match self {
+            Self::Try(call) => Call::Try(call),
+            Self::Confirm(call) => Call::Confirm(call),
+            Self::Cancel(call) => Call::Cancel(call),
+        }
     }
 }
 
-fn key() -> BranchKey {
-    BranchKey { gid: Gid::mint(START, &SystemEntropy), branch: BranchId::new("b").unwrap() }
+/// What the business made of a batch's steps.
+#[derive(Default)]
+struct Done<'a> {
+    effects: Vec<(usize, Effects)>,
+    answers: Vec<(usize, Answer)>,
+    reserved: Vec<(&'a TryCall, Bytes)>,
+    refused: Vec<(&'a BranchKey, Refusal)>,
 }
 
-/// One operation from its first statement to its commit, as a participant runs it.
-async fn deliver(mut session: Session, delivery: Delivery) -> Answer {
-    match delivery.op {
-        Op::Try => {
-            let call = try_call(delivery.other_payload);
-            match try_branch(&mut session, &call).await {
-                Ok(TryStep::Answer(answer)) => Answer::Try(answer),
-                Ok(TryStep::Reserve) if delivery.says_no => {
+impl<'a> Done<'a> {
+    fn of(batch: &[Delivery], calls: &[Call<'a>], steps: Vec<Step>) -> Self {
+        assert_eq!(steps.len(), batch.len(), "not one step for each operation");
+        let mut done = Self::default();
+        for ((delivery, call), step) in batch.iter().zip(calls).zip(steps) {
+            let (effects, answer) = match (*call, step) {
+                (_, Step::Answer(answer)) => (Effects::default(), answer),
+                (Call::Try(call), Step::Reserve) if delivery.says_no => {
                     let refusal = Refusal::business("NO", "no");
-                    session.keep_refusal(&call.key, &refusal).await.unwrap();
-                    session.commit(Effects::default());
-                    Answer::Try(TryAnswer::Refused(refusal))
+                    done.refused.push((&call.key, refusal.clone()));
+                    (Effects::default(), Answer::Tried(TryAnswer::Refused(refusal)))
                 }
-                Ok(TryStep::Reserve) => {
+                (Call::Try(call), Step::Reserve) => {
+                    done.reserved.push((call, Bytes::from(format!("kept {}", delivery.branch))));
                     let output = Some(call.payload.clone());
-                    session.keep_reserved(&call.key, &Bytes::from_static(b"kept"), output.as_ref()).await.unwrap();
-                    session.commit(Effects { reserved: 1, ..Effects::default() });
-                    Answer::Try(TryAnswer::Reserved(output))
+                    (Effects { reserved: 1, ..Effects::default() }, Answer::Tried(TryAnswer::Reserved(output)))
                 }
-                Err(Error::Raced) => Answer::Raced,
-                Err(Error::Store(never)) => match never {},
+                (Call::Confirm(_) | Call::Cancel(_), Step::Apply(reserved)) => {
+                    assert_eq!(reserved, format!("kept {}", delivery.branch), "not what Try reserved was handed back");
+                    let spent = u32::from(delivery.op == Op::Confirm);
+                    (Effects { reserved: 0, spent, released: 1 - spent }, Answer::Settled(SettleAnswer::Done))
+                }
+                (call, step) => panic!("{call:?} has {step:?} to do"),
+            };
+            if effects != Effects::default() {
+                done.effects.push((delivery.branch, effects));
             }
+            done.answers.push((delivery.branch, answer));
         }
-        Op::Confirm => {
-            let step = confirm(&mut session, &ConfirmCall { key: key() }).await;
-            settle(&session, step, Effects { spent: 1, ..Effects::default() })
-        }
-        Op::Cancel => {
-            let step = cancel(&mut session, &CancelCall { key: key(), not_after: NOT_AFTER }).await;
-            settle(&session, step, Effects { released: 1, ..Effects::default() })
-        }
+        done
     }
 }
 
-fn settle(session: &Session, step: Result<SettleStep, Error<std::convert::Infallible>>, effects: Effects) -> Answer {
-    match step {
-        Ok(SettleStep::Answer(answer)) => {
-            if session.database().pending.as_ref().is_some_and(|(owner, _)| *owner == session.id) {
-                session.commit(Effects::default());
-            }
-            Answer::Settle(answer)
-        }
-        Ok(SettleStep::Apply(reserved)) => {
-            assert_eq!(reserved, Bytes::from_static(b"kept"), "what Try reserved was not handed back");
-            session.commit(effects);
-            Answer::Settle(SettleAnswer::Done)
-        }
-        Err(Error::Raced) => Answer::Raced,
-        Err(Error::Store(never)) => match never {},
+/// A batch from its first statement to its commit, as a participant runs it.
+async fn deliver(session: Session, batch: Vec<Delivery>) -> Ended {
+    match run(session, &batch).await {
+        Ok(answers) => Ended::Answered(answers),
+        Err(Error::Raced) => Ended::Raced,
+        Err(Error::Store(Deadlock)) => Ended::Deadlocked,
+        Err(Error::Unordered) => panic!("the batch is in order"),
     }
+}
+
+async fn run(mut session: Session, batch: &[Delivery]) -> Result<Vec<(usize, Answer)>, Error<Deadlock>> {
+    let owned: Vec<Owned> = batch.iter().map(Owned::new).collect();
+    let calls: Vec<Call<'_>> = owned.iter().map(Owned::call).collect();
+    let steps = match steps(&mut session, &calls).await {
+        Ok(steps) => steps,
+        Err(error) => {
+            session.database.lock().unwrap().roll_back(session.id);
+            return Err(error);
+        }
+    };
+    let done = Done::of(batch, &calls, steps);
+    let kept: Vec<Kept<'_>> =
+        done.reserved.iter().map(|(call, reserved)| Kept { key: &call.key, reserved, output: Some(&call.payload) }).collect();
+    if !kept.is_empty() {
+        session.keep_reserved(&kept).await?;
+    }
+    let refused: Vec<_> = done.refused.iter().map(|(key, refusal)| (*key, refusal)).collect();
+    if !refused.is_empty() {
+        session.keep_refusals(&refused).await?;
+    }
+    session.commit(&done.effects);
+    Ok(done.answers)
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Lets an operation run its next statement.
+    /// Lets a batch run its next statement.
     Step(prop::sample::Index),
-    /// Drops an operation where it stands; its transaction rolls back.
+    /// Drops a batch where it stands; its transaction rolls back.
     Drop(prop::sample::Index),
     /// A millisecond passes.
     Tick,
@@ -292,134 +175,285 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     vec(act, 0..120)
 }
 
-fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
+/// On up to that many branches: few, so that they meet.
+fn batches(branches: usize) -> impl Strategy<Value = Vec<Vec<Delivery>>> {
     let op = prop_oneof![Just(Op::Try), Just(Op::Confirm), Just(Op::Cancel)];
-    let delivery = (op, prop::bool::weighted(0.1), prop::bool::weighted(0.2))
-        .prop_map(|(op, other_payload, says_no)| Delivery { op, other_payload, says_no });
-    vec(delivery, 1..9)
+    let delivery = (op, prop::bool::weighted(0.1), prop::bool::weighted(0.2));
+    let batch = btree_map(0..branches, delivery, 1..=branches).prop_map(|batch| {
+        let deliveries = batch.into_iter();
+        deliveries.map(|(branch, (op, other_payload, says_no))| Delivery { branch, op, other_payload, says_no }).collect()
+    });
+    vec(batch, 1..9)
 }
 
-fn new_database() -> Arc<Mutex<Database>> {
-    Arc::new(Mutex::new(Database { now: START, committed: None, pending: None, effects: Effects::default(), ghosts: 0 }))
+type Running = Pin<Box<dyn Future<Output = Ended>>>;
+
+fn start(database: &Arc<Mutex<Database>>, id: usize, batch: Vec<Delivery>) -> Option<Running> {
+    Some(Box::pin(deliver(Session { id, database: database.clone() }, batch)))
 }
 
-type Running = Pin<Box<dyn Future<Output = Answer>>>;
-
-fn step(running: &mut Option<Running>) -> Option<Answer> {
+fn step(running: &mut Option<Running>) -> Option<Ended> {
     let future = running.as_mut()?;
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => {
+        Poll::Ready(ended) => {
             *running = None;
-            Some(answer)
+            Some(ended)
         }
         Poll::Pending => None,
     }
 }
 
 fn check(database: &Database) {
-    let Effects { reserved, spent, released } = database.effects;
-    assert!(reserved <= 1 && spent <= 1 && released <= 1, "an effect happened twice: {database:?}");
-    assert!(spent + released <= reserved, "confirmed and cancelled, or settled without a reservation: {database:?}");
-    let is_tried = matches!(database.committed, Some(Stored { row: Row::Tried { .. }, .. }));
-    assert_eq!(reserved - spent - released, u32::from(is_tried), "frozen is not what the row says: {database:?}");
+    for branch in 0..BRANCHES {
+        let Effects { reserved, spent, released } = database.effects(branch);
+        assert!(reserved <= 1 && spent <= 1 && released <= 1, "an effect happened twice: {database:?}");
+        assert!(spent + released <= reserved, "confirmed and cancelled, or settled without a reservation: {database:?}");
+        let is_tried = database.status(branch) == Some(BranchRowStatus::Tried);
+        assert_eq!(reserved - spent - released, u32::from(is_tried), "frozen is not what the row says: {database:?}");
+    }
 }
 
-fn check_answer(answer: &Answer, database: &Database) {
-    let status = database.committed.as_ref().map(|stored| stored.row.status());
+fn check_answer(branch: usize, answer: &Answer, database: &Database) {
     match answer {
-        Answer::Try(TryAnswer::Reserved(_)) => assert_eq!(database.effects.reserved, 1, "yes without a reservation"),
-        Answer::Try(TryAnswer::Refused(_)) => assert_ne!(status, Some(BranchRowStatus::Tried), "no, and yet reserved"),
-        Answer::Try(TryAnswer::Violation(_))
-        | Answer::Settle(SettleAnswer::Violation(_))
-        | Answer::Settle(SettleAnswer::Done) => {}
-        Answer::Raced => panic!("gave up although rows only come and never go"),
+        Answer::Tried(TryAnswer::Reserved(_)) => {
+            assert_eq!(database.effects(branch).reserved, 1, "yes without a reservation");
+        }
+        Answer::Tried(TryAnswer::Refused(refusal)) => match refusal.reason {
+            RefusalReason::Business => assert_eq!(database.status(branch), Some(BranchRowStatus::Refused)),
+            RefusalReason::Suspended => assert_eq!(database.status(branch), Some(BranchRowStatus::Cancelled)),
+            // A Try that came in time may commit after a late one has looked: this one's Cancel will find it.
+            RefusalReason::Late => assert!(database.now > NOT_AFTER, "late before its time"),
+        },
+        Answer::Settled(SettleAnswer::Done) => {
+            assert_ne!(database.status(branch), Some(BranchRowStatus::Tried), "done, and yet reserved");
+        }
+        Answer::Tried(TryAnswer::Violation(_)) | Answer::Settled(SettleAnswer::Violation(_)) => {}
     }
+}
+
+fn check_ended(ended: &Ended, database: &Database) {
+    match ended {
+        Ended::Answered(answers) => {
+            answers.iter().for_each(|(branch, answer)| check_answer(*branch, answer, database));
+        }
+        Ended::Raced => panic!("gave up although rows only come and never go"),
+        Ended::Deadlocked => {}
+    }
+}
+
+/// Runs the batches through the acts, and then to their ends.
+fn interleave(kind: Kind, batches: &[Vec<Delivery>], acts: Vec<Act>) {
+    let database = Database::new(kind);
+    let mut running: Vec<_> = batches.iter().enumerate().map(|(id, batch)| start(&database, id, batch.clone())).collect();
+    let after = |ended: Option<Ended>| {
+        let database = database.lock().unwrap();
+        check(&database);
+        if let Some(ended) = ended {
+            check_ended(&ended, &database);
+        }
+    };
+    for act in acts {
+        match act {
+            Act::Step(which) => {
+                let which = which.index(running.len());
+                after(step(&mut running[which]));
+            }
+            Act::Drop(which) => {
+                let which = which.index(running.len());
+                running[which] = None;
+                database.lock().unwrap().roll_back(which);
+            }
+            Act::Tick => database.lock().unwrap().tick(),
+        }
+    }
+    for _ in 0..400 {
+        for one in &mut running {
+            after(step(one));
+        }
+    }
+    assert!(running.iter().all(Option::is_none), "an operation never ended");
+    let database = database.lock().unwrap();
+    assert!(!database.is_locked(), "an operation ended without its commit");
+    let alone = batches.iter().all(|batch| batch.len() == 1);
+    assert!(!alone || database.deadlocks == 0, "operations of their own waited for each other");
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Snapshots), Just(Kind::Locks)]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn effects_happen_once_and_confirm_and_cancel_exclude_each_other(deliveries in deliveries(), acts in acts()) {
-        let database = new_database();
-        let mut running: Vec<Option<Running>> = deliveries
-            .iter()
-            .enumerate()
-            .map(|(id, delivery)| Some(Box::pin(deliver(Session { id, database: database.clone() }, *delivery)) as Running))
-            .collect();
-        let after = |answer: Option<Answer>| {
-            let database = database.lock().unwrap();
-            check(&database);
-            if let Some(answer) = answer {
-                check_answer(&answer, &database);
-            }
-        };
-        for act in acts {
-            match act {
-                Act::Step(which) => {
-                    let which = which.index(running.len());
-                    after(step(&mut running[which]));
-                }
-                Act::Drop(which) => {
-                    let which = which.index(running.len());
-                    running[which] = None;
-                    let mut database = database.lock().unwrap();
-                    database.pending.take_if(|(owner, _)| *owner == which);
-                }
-                Act::Tick => {
-                    let mut database = database.lock().unwrap();
-                    database.now = Timestamp::from_millis(database.now.as_millis() + 1);
-                }
-            }
-        }
-        for _ in 0..200 {
-            for one in &mut running {
-                after(step(one));
-            }
-        }
-        prop_assert!(running.iter().all(Option::is_none), "an operation never ended");
-        prop_assert!(database.lock().unwrap().pending.is_none(), "an operation ended without its commit");
+    fn effects_happen_once_and_confirm_and_cancel_exclude_each_other(kind in kinds(), batches in batches(1), acts in acts()) {
+        interleave(kind, &batches, acts);
+    }
+
+    #[test]
+    fn in_batches_effects_happen_once_and_confirm_and_cancel_exclude_each_other(
+        kind in kinds(),
+        batches in batches(BRANCHES),
+        acts in acts(),
+    ) {
+        interleave(kind, &batches, acts);
     }
 }
 
-fn run_alone(database: &Arc<Mutex<Database>>, op: Op) -> Answer {
-    let delivery = Delivery { op, other_payload: false, says_no: false };
-    let mut running: Option<Running> = Some(Box::pin(deliver(Session { id: 0, database: database.clone() }, delivery)));
-    (0..100).find_map(|_| step(&mut running)).expect("the operation never ended")
+fn run_alone(database: &Arc<Mutex<Database>>, batch: Vec<Delivery>) -> Ended {
+    let mut running = start(database, 0, batch);
+    (0..100).find_map(|_| step(&mut running)).expect("the batch never ended")
 }
+
+/// Brings branches where a case needs them.
+fn prepared(kind: Kind, ops: &[(Op, usize)]) -> Arc<Mutex<Database>> {
+    let database = Database::new(kind);
+    for (op, branch) in ops {
+        assert!(matches!(run_alone(&database, vec![Delivery::of(*op, *branch)]), Ended::Answered(_)));
+    }
+    database
+}
+
+const BOTH: [Kind; 2] = [Kind::Snapshots, Kind::Locks];
+const DONE: Answer = Answer::Settled(SettleAnswer::Done);
 
 #[test]
 fn a_try_whose_obstacle_vanished_writes_again() {
-    let database = new_database();
+    let database = prepared(Kind::Snapshots, &[]);
     database.lock().unwrap().ghosts = ROUNDS_MAX - 1;
-    assert!(matches!(run_alone(&database, Op::Try), Answer::Try(TryAnswer::Reserved(_))));
-    assert_eq!(database.lock().unwrap().effects.reserved, 1);
+    let Ended::Answered(answers) = run_alone(&database, vec![Delivery::of(Op::Try, 0)]) else { panic!("it is answered") };
+    assert!(matches!(answers[..], [(0, Answer::Tried(TryAnswer::Reserved(_)))]), "{answers:?}");
+    assert_eq!(database.lock().unwrap().effects(0).reserved, 1);
 }
 
 #[test]
 fn a_try_that_is_raced_in_every_round_is_unknown_and_writes_nothing() {
-    let database = new_database();
+    let database = prepared(Kind::Snapshots, &[]);
     database.lock().unwrap().ghosts = ROUNDS_MAX;
-    assert_eq!(run_alone(&database, Op::Try), Answer::Raced);
-    assert!(database.lock().unwrap().committed.is_none());
+    assert_eq!(run_alone(&database, vec![Delivery::of(Op::Try, 0)]), Ended::Raced);
+    assert_eq!(database.lock().unwrap().status(0), None);
+}
+
+#[test]
+fn only_what_has_no_step_yet_is_written_again() {
+    let database = prepared(Kind::Snapshots, &[(Op::Try, 2)]);
+    // The first Try of the batch is in the way of nobody but a ghost.
+    database.lock().unwrap().ghosts = 1;
+    let batch = [Op::Try, Op::Try, Op::Confirm].into_iter().enumerate().map(|(branch, op)| Delivery::of(op, branch));
+    let Ended::Answered(answers) = run_alone(&database, batch.collect()) else { panic!("it is answered") };
+    assert_eq!(answers.len(), 3);
+    let database = database.lock().unwrap();
+    let effects = [0, 1, 2].map(|branch| database.effects(branch));
+    let reserved = Effects { reserved: 1, ..Effects::default() };
+    assert_eq!(effects, [reserved, reserved, Effects { spent: 1, ..reserved }]);
 }
 
 #[test]
 fn a_cancel_beside_an_uncommitted_try_waits_for_it_and_then_releases() {
-    let database = new_database();
-    let start = |id, op| -> Option<Running> {
-        let delivery = Delivery { op, other_payload: false, says_no: false };
-        Some(Box::pin(deliver(Session { id, database: database.clone() }, delivery)))
-    };
-    let (mut try_op, mut cancel_op) = (start(0, Op::Try), start(1, Op::Cancel));
-    while database.lock().unwrap().pending.is_none() {
-        assert_eq!(step(&mut try_op), None);
+    for kind in BOTH {
+        let database = Database::new(kind);
+        let mut try_op = start(&database, 0, vec![Delivery::of(Op::Try, 0)]);
+        let mut cancel_op = start(&database, 1, vec![Delivery::of(Op::Cancel, 0)]);
+        while !database.lock().unwrap().is_written(0) {
+            assert_eq!(step(&mut try_op), None);
+        }
+        for _ in 0..20 {
+            assert_eq!(step(&mut cancel_op), None, "Cancel passed an uncommitted Try");
+        }
+        while step(&mut try_op).is_none() {}
+        let ended = (0..20).find_map(|_| step(&mut cancel_op));
+        assert_eq!(ended, Some(Ended::Answered(vec![(0, DONE)])));
+        assert_eq!(database.lock().unwrap().effects(0), Effects { reserved: 1, spent: 0, released: 1 });
     }
-    for _ in 0..20 {
-        assert_eq!(step(&mut cancel_op), None, "Cancel passed an uncommitted Try");
+}
+
+#[test]
+fn each_operation_of_a_batch_is_answered_for_its_own_branch() {
+    for kind in BOTH {
+        // Branch 0 is tried, branch 1 confirmed, branch 2 cancelled without a Try, branch 3 absent.
+        let database = prepared(kind, &[(Op::Try, 0), (Op::Try, 1), (Op::Confirm, 1), (Op::Cancel, 2)]);
+        let batch = vec![
+            Delivery { other_payload: true, ..Delivery::of(Op::Try, 0) },
+            Delivery::of(Op::Cancel, 1),
+            Delivery::of(Op::Try, 2),
+            Delivery::of(Op::Confirm, 3),
+        ];
+        let violation = |kind, row_status| Violation { kind, row_status };
+        let other_payload = violation(ViolationKind::DifferentPayload, Some(BranchRowStatus::Tried));
+        let other_outcome = violation(ViolationKind::OtherOutcome, Some(BranchRowStatus::Confirmed));
+        let expected = vec![
+            (0, Answer::Tried(TryAnswer::Violation(other_payload))),
+            (1, Answer::Settled(SettleAnswer::Violation(other_outcome))),
+            (2, Answer::Tried(TryAnswer::Refused(Refusal::suspended()))),
+            (3, Answer::Settled(SettleAnswer::Violation(violation(ViolationKind::NoReservation, None)))),
+        ];
+        assert_eq!(run_alone(&database, batch), Ended::Answered(expected), "{kind:?}");
+        assert_eq!(database.lock().unwrap().status(3), None);
+        // The other way round, everything has its effect.
+        let batch = vec![Delivery::of(Op::Confirm, 0), Delivery::of(Op::Confirm, 1), Delivery::of(Op::Cancel, 3)];
+        assert_eq!(run_alone(&database, batch), Ended::Answered(vec![(0, DONE), (1, DONE), (3, DONE)]), "{kind:?}");
+        let database = database.lock().unwrap();
+        assert_eq!(database.effects(0), Effects { reserved: 1, spent: 1, released: 0 });
+        assert_eq!(database.status(3), Some(BranchRowStatus::Cancelled));
     }
-    while step(&mut try_op).is_none() {}
-    let answer = (0..20).find_map(|_| step(&mut cancel_op));
-    assert_eq!(answer, Some(Answer::Settle(SettleAnswer::Done)));
-    assert_eq!(database.lock().unwrap().effects, Effects { reserved: 1, spent: 0, released: 1 });
+}
+
+#[test]
+fn batches_that_wait_for_each_other_crosswise_end_and_one_of_them_has_no_effect() {
+    for kind in BOTH {
+        let database = prepared(kind, &[(Op::Try, 1)]);
+        // One inserts branch 0 first, and then settles branch 1; the other the other way round.
+        let mut first = start(&database, 0, vec![Delivery::of(Op::Try, 0), Delivery::of(Op::Confirm, 1)]);
+        let mut second = start(&database, 1, vec![Delivery::of(Op::Confirm, 1), Delivery::of(Op::Try, 2)]);
+        while !database.lock().unwrap().is_written(0) {
+            assert_eq!(step(&mut first), None);
+        }
+        while !database.lock().unwrap().is_written(1) {
+            assert_eq!(step(&mut second), None);
+        }
+        let mut third = start(&database, 2, vec![Delivery::of(Op::Cancel, 0), Delivery::of(Op::Cancel, 1)]);
+        let mut ended = Vec::new();
+        for _ in 0..100 {
+            ended.extend([&mut first, &mut second, &mut third].into_iter().filter_map(step));
+        }
+        assert_eq!(ended.len(), 3, "{kind:?}: a batch never ended");
+        check(&database.lock().unwrap());
+        assert!(!database.lock().unwrap().is_locked());
+    }
+}
+
+#[test]
+fn a_deadlock_rolls_one_batch_back_and_the_other_is_answered() {
+    let database = prepared(Kind::Snapshots, &[(Op::Try, 1)]);
+    let mut first = start(&database, 0, vec![Delivery::of(Op::Try, 0), Delivery::of(Op::Confirm, 1)]);
+    let mut second = start(&database, 1, vec![Delivery::of(Op::Cancel, 0), Delivery::of(Op::Confirm, 1)]);
+    while !database.lock().unwrap().is_written(0) {
+        assert_eq!(step(&mut first), None);
+    }
+    // Its update does not see branch 0, takes branch 1, and its insert then waits for branch 0.
+    while !database.lock().unwrap().is_written(1) {
+        assert_eq!(step(&mut second), None);
+    }
+    assert_eq!(step(&mut second), None);
+    let ended = (0..20).find_map(|_| step(&mut first));
+    assert_eq!((ended, database.lock().unwrap().deadlocks), (Some(Ended::Deadlocked), 1));
+    let ended = (0..20).find_map(|_| step(&mut second));
+    assert_eq!(ended, Some(Ended::Answered(vec![(0, DONE), (1, DONE)])));
+    let database = database.lock().unwrap();
+    assert_eq!(database.status(0), Some(BranchRowStatus::Cancelled), "nothing of the other is left");
+    assert_eq!(database.effects(1), Effects { reserved: 1, spent: 1, released: 0 });
+}
+
+#[test]
+fn a_batch_out_of_order_or_with_a_branch_twice_writes_nothing() {
+    for branches in [[1, 0], [1, 1]] {
+        let database = prepared(Kind::Snapshots, &[]);
+        let owned = branches.map(|branch| Owned::new(&Delivery::of(Op::Try, branch)));
+        let calls = [owned[0].call(), owned[1].call()];
+        let mut session = Session { id: 0, database: database.clone() };
+        let mut running = std::pin::pin!(steps(&mut session, &calls));
+        let polled = running.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Err(Error::Unordered))), "{polled:?}");
+        assert!(!database.lock().unwrap().is_locked());
+    }
 }

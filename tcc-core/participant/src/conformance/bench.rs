@@ -17,7 +17,9 @@ use tcc_types::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{BranchContext, ConnectionOf, Database, Engine, Options, Participant, Result, Store, Tried};
+use crate::{
+    Batch, BatchParticipant, BranchContext, ConnectionOf, Database, Engine, Options, Participant, Result, Store, Tried, within,
+};
 
 /// What the test participant's Try asks for.
 #[derive(Clone, PartialEq, Message)]
@@ -288,6 +290,13 @@ impl<D: BenchDatabase> Participant for Bench<D> {
     }
 }
 
+impl<D: BenchDatabase> BatchParticipant for Bench<D> {
+    /// Each handler takes the one row of the stock before anything else: two batches wait for each other nowhere else.
+    async fn on_batch(&self, conn: &mut ConnectionOf<Self>, batch: Batch<Self>) -> Result<Vec<Tried<Kept>>> {
+        within::one_by_one(self, conn, batch).await
+    }
+}
+
 /// Where a branch is before a case's operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -314,11 +323,13 @@ pub struct Fixture<D: BenchDatabase> {
     pub bench: Bench<D>,
     /// What runs it.
     pub engine: Engine<Bench<D>>,
+    /// What makes another like it.
+    pub engine_of: fn(Bench<D>, Store<D>) -> Engine<Bench<D>>,
 }
 
 impl<D: BenchDatabase> Clone for Fixture<D> {
     fn clone(&self) -> Self {
-        Self { bench: self.bench.clone(), engine: self.engine.clone() }
+        Self { bench: self.bench.clone(), engine: self.engine.clone(), engine_of: self.engine_of }
     }
 }
 
@@ -328,11 +339,20 @@ impl<D: BenchDatabase> Fixture<D> {
     /// Pieces that every Try asks for.
     pub const PIECES: i64 = 3;
 
-    /// On a new, empty database.
+    /// On a new, empty database; on a server each operation has a transaction of its own.
     pub async fn new(store: Store<D>) -> Self {
+        Self::with(store, Engine::new).await
+    }
+
+    /// On a new, empty database; operations that wait share a transaction.
+    pub async fn batched(store: Store<D>) -> Self {
+        Self::with(store, Engine::batched).await
+    }
+
+    async fn with(store: Store<D>, engine_of: fn(Bench<D>, Store<D>) -> Engine<Bench<D>>) -> Self {
         D::create_bench(&store, Self::INITIAL).await.expect("the bench's tables are made");
         let bench = Bench::default();
-        Self { engine: Engine::new(bench.clone(), store), bench }
+        Self { engine: engine_of(bench.clone(), store), bench, engine_of }
     }
 
     /// The same participant and database with other limits.
@@ -340,7 +360,8 @@ impl<D: BenchDatabase> Fixture<D> {
     pub fn limited(&self, limit: impl FnOnce(&mut Options)) -> Self {
         let mut options = self.store().options().clone();
         limit(&mut options);
-        Self { engine: Engine::new(self.bench.clone(), self.store().with_options(options)), bench: self.bench.clone() }
+        let engine = (self.engine_of)(self.bench.clone(), self.store().with_options(options));
+        Self { engine, bench: self.bench.clone(), engine_of: self.engine_of }
     }
 
     /// The database.

@@ -2,6 +2,7 @@
 //! races, and the upkeep of rows that nobody settles or needs. A backend runs them all with [`conformance_tests!`](crate::conformance_tests).
 
 mod answers;
+pub mod batches;
 mod bench;
 pub mod cases;
 pub mod deletions;
@@ -17,11 +18,17 @@ pub use answers::{Answers, Fixed, Script};
 pub use bench::{Bench, BenchDatabase, Books, Effects, Fault, Fixture, Kept, State, Want};
 
 /// Makes a tokio test of every case. Its argument is the path of an `async fn() -> (Store<Db>, Guard)` that opens a new, empty
-/// database; the guard keeps it alive.
+/// database; the guard keeps it alive. After `batched`, operations that wait share a transaction, on servers too.
 #[macro_export]
 macro_rules! conformance_tests {
     ($open:path) => {
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @all new $open }
+    };
+    (batched $open:path) => {
+        $crate::conformance_tests! { @all batched $open }
+    };
+    (@all $fixture:ident $open:path) => {
+        $crate::conformance_tests! { @each $fixture $open;
             cases:
             try_without_a_row_reserves,
             try_without_a_row_that_the_business_refuses_reserves_nothing,
@@ -53,7 +60,17 @@ macro_rules! conformance_tests {
             an_operation_in_the_callers_transaction_commits_and_rolls_back_with_it,
             an_operation_outside_of_a_transaction_is_an_error;
         }
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @each $fixture $open;
+            batches:
+            a_batch_of_tries_inserts_what_is_new_and_in_time,
+            a_batch_of_settles_changes_what_is_tried_and_hands_back_what_each_reserved,
+            a_batch_of_empty_rollbacks_inserts_where_there_is_no_row,
+            a_look_at_many_answers_for_each_in_the_order_of_the_question,
+            a_batch_keeps_what_each_of_its_branches_was_answered,
+            what_a_batch_keeps_of_a_row_that_is_not_there_is_an_error,
+            batches_that_meet_crosswise_end;
+        }
+        $crate::conformance_tests! { @each $fixture $open;
             failures:
             what_a_handler_changed_before_it_refuses_is_rolled_back,
             a_handler_that_fails_is_unknown_and_leaves_nothing_behind,
@@ -69,7 +86,7 @@ macro_rules! conformance_tests {
             a_closed_engine_ends_what_is_under_way_and_takes_no_more,
             an_oversized_output_is_unknown_and_reserves_nothing;
         }
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @each $fixture $open;
             races:
             racing_tries_and_confirms_spend_once,
             racing_tries_and_cancels_release_once,
@@ -78,7 +95,7 @@ macro_rules! conformance_tests {
             concurrent_cancels_of_an_unknown_branch_record_one_empty_rollback,
             deliveries_that_wait_for_a_try_that_fails_are_all_answered;
         }
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @each $fixture $open;
             rows:
             the_clock_is_utc,
             overdue_reservations_come_in_the_order_in_which_they_ask,
@@ -87,7 +104,7 @@ macro_rules! conformance_tests {
             a_walk_meets_every_older_row_once_in_the_order_of_keys,
             a_deletion_spares_what_is_tried_and_what_is_not_as_it_was_read;
         }
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @each $fixture $open;
             sweeps:
             a_decision_is_carried_out_on_a_reservation_in_doubt,
             what_is_settled_or_may_still_be_decided_is_not_asked_about,
@@ -101,7 +118,7 @@ macro_rules! conformance_tests {
             a_full_engine_leaves_rows_for_the_next_sweep,
             sweeps_race_with_the_coordinators_own_calls_and_each_effect_happens_once;
         }
-        $crate::conformance_tests! { @each $open;
+        $crate::conformance_tests! { @each $fixture $open;
             deletions:
             no_deletion_lets_a_late_try_in_or_makes_a_repeated_confirm_a_violation,
             a_cancel_after_a_deletion_is_done_and_releases_nothing_more,
@@ -109,12 +126,12 @@ macro_rules! conformance_tests {
             a_walk_looks_at_everything_old_in_bounded_steps;
         }
     };
-    (@each $open:path; $module:ident: $($case:ident),+ $(,)?;) => {
+    (@each $fixture:ident $open:path; $module:ident: $($case:ident),+ $(,)?;) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $case() {
                 let (store, _guard) = $open().await;
-                $crate::conformance::$module::$case($crate::conformance::Fixture::new(store).await).await;
+                $crate::conformance::$module::$case($crate::conformance::Fixture::$fixture(store).await).await;
             }
         )+
     };

@@ -1,0 +1,142 @@
+//! A participant that speaks gRPC: the way of one call, which is sent alone when nothing else is under way, and merged with
+//! others when something is. Called by the driver through [`Endpoint`].
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tcc_types::{CancelCall, ConfirmCall, SettleAnswer, TryAnswer, TryCall};
+use tcc_wire::{Answer, Operation};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tonic::transport::Channel;
+
+use super::{
+    Endpoint, EndpointConfig, EndpointStats, Unknown,
+    merge::{Fate, Merger, Queued},
+    peer::Peer,
+};
+
+/// A participant that speaks `tcc.v1.Participant`.
+///
+/// Operations that are asked for while others are under way are merged into batches, without a timer. Whether the participant
+/// takes batches is found out by sending one.
+#[derive(Debug)]
+pub struct GrpcEndpoint {
+    peer: Arc<Peer>,
+    config: EndpointConfig,
+    places: Semaphore,
+    /// Begun by the first call that is not alone: an endpoint may be made before there is work, or a runtime, for it.
+    merging: OnceLock<Merging>,
+}
+
+/// What gathers calls into batches. It and all batches under way end when this is dropped.
+#[derive(Debug)]
+struct Merging {
+    queue: mpsc::Sender<Queued>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl GrpcEndpoint {
+    /// Connects when it is first called, and again whenever the connection is lost. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The address is none, or a limit is out of its range: the problem, as a sentence. Not retryable.
+    pub fn new(config: &EndpointConfig) -> Result<Self, String> {
+        config.check()?;
+        let endpoint = Channel::from_shared(config.endpoint.clone())
+            .map_err(|error| format!("endpoint {:?} is not a URL: {error}", config.endpoint))?;
+        if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+            return Err(format!("endpoint {:?} must be http://HOST:PORT", config.endpoint));
+        }
+        let channel = endpoint
+            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .connect_lazy();
+        Ok(Self {
+            peer: Arc::new(Peer::new(channel, config)),
+            config: config.clone(),
+            places: Semaphore::new(config.calls_in_flight_max),
+            merging: OnceLock::new(),
+        })
+    }
+
+    async fn ask(&self, operation: Operation) -> Result<Answer, Unknown> {
+        let _place = self.places.acquire().await.map_err(|_| Unknown("the endpoint was closed".to_owned()))?;
+        let nothing_to_merge_with = self.places.available_permits() + 1 == self.config.calls_in_flight_max;
+        if nothing_to_merge_with || self.peer.is_plain() {
+            return self.peer.alone(&operation).await;
+        }
+        let (reply, fate) = oneshot::channel();
+        let queued = Queued { operation, traceparent: tcc_service::telemetry::traceparent(), reply };
+        if let Err(mpsc::error::SendError(queued)) = self.merging().queue.send(queued).await {
+            return self.peer.alone(&queued.operation).await;
+        }
+        match fate.await {
+            Ok(Fate::Answered(answer)) => answer,
+            Ok(Fate::Alone { operation, turn }) => {
+                let answer = self.peer.alone(&operation).await;
+                drop(turn);
+                answer
+            }
+            Err(_) => Err(Unknown("its batch was given up".to_owned())),
+        }
+    }
+
+    fn merging(&self) -> &Merging {
+        self.merging.get_or_init(|| {
+            let (queue, receiver) = mpsc::channel(self.config.calls_in_flight_max);
+            let merger = Merger::new(Arc::clone(&self.peer), receiver, &self.config);
+            Merging { queue, _task: AbortOnDropHandle::new(TaskTracker::new().spawn(merger.run())) }
+        })
+    }
+
+    /// How many operations are in the queue.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.merging.get().map_or(0, |merging| merging.queue.max_capacity() - merging.queue.capacity())
+    }
+
+    #[cfg(test)]
+    pub(super) fn queue(&self) -> mpsc::Sender<Queued> {
+        self.merging().queue.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.peer.is_plain()
+    }
+
+    async fn settle(&self, operation: Operation) -> Result<SettleAnswer, Unknown> {
+        match self.ask(operation).await? {
+            Answer::Settled(answer) => Ok(answer),
+            Answer::Tried(_) => Err(Unknown("the answer is another operation's".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl Endpoint for GrpcEndpoint {
+    async fn try_branch(&self, call: TryCall) -> Result<TryAnswer, Unknown> {
+        match self.ask(Operation::Try(call)).await? {
+            Answer::Tried(answer) => Ok(answer),
+            Answer::Settled(_) => Err(Unknown("the answer is another operation's".to_owned())),
+        }
+    }
+
+    async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown> {
+        self.settle(Operation::Confirm(call)).await
+    }
+
+    async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown> {
+        self.settle(Operation::Cancel(call)).await
+    }
+
+    fn stats(&self) -> Option<EndpointStats> {
+        Some(self.peer.stats())
+    }
+}

@@ -1,0 +1,113 @@
+//! Statements over many rows at once on MySQL and MariaDB: a list of rows is bound as one JSON text, so that there is one prepared
+//! text however many rows there are. Knows no tables; called by the transaction log and the participant SDK.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
+
+/// About how many bytes a text has at most that has more than one row: far below the smallest `max_allowed_packet` that is usual.
+pub const LIST_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Most characters of a `brief` column: what is decoded of it has less than 512 bytes, and so stays in memory on MariaDB.
+pub const BRIEF_MAX: usize = 680;
+
+/// A list of rows that is bound as one JSON text, as the table `v`; takes the columns' names and kinds: `int`, `gid` (32 digits, for
+/// `UNHEX`), `id` (ASCII), `name` (up to 512 characters), `text`, `encoded` (for `UNHEX` or `FROM_BASE64`), `brief` (the same up to
+/// [`BRIEF_MAX`](crate::mysql::lists::BRIEF_MAX)). A list with a `text` or something `encoded` becomes a file on MariaDB, which costs
+/// some milliseconds.
+#[macro_export]
+macro_rules! mysql_list {
+    ($first:ident $kind:ident $(, $name:ident $more:ident)*) => {
+        concat!(
+            "JSON_TABLE(?, '$[*]' COLUMNS (",
+            $crate::mysql_column!($first $kind),
+            $(", ", $crate::mysql_column!($name $more),)*
+            ")) AS v"
+        )
+    };
+}
+
+/// A column of a list. What is absent in a row is NULL; what does not fit is an error.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mysql_column {
+    ($name:ident int) => {
+        $crate::mysql_column!(@ $name "BIGINT")
+    };
+    ($name:ident gid) => {
+        $crate::mysql_column!(@ $name "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($name:ident id) => {
+        $crate::mysql_column!(@ $name "VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($name:ident name) => {
+        $crate::mysql_column!(@ $name "VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    };
+    ($name:ident brief) => {
+        $crate::mysql_column!(@ $name "VARCHAR(680) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($name:ident encoded) => {
+        $crate::mysql_column!(@ $name "LONGTEXT CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($name:ident text) => {
+        $crate::mysql_column!(@ $name "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    };
+    (@ $name:ident $type:literal) => {
+        concat!(stringify!($name), " ", $type, " PATH '$.", stringify!($name), "' ERROR ON ERROR")
+    };
+}
+
+/// Rows as JSON texts, few but none too long.
+///
+/// # Errors
+/// A row is nothing that JSON has.
+pub fn lists<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<String>, serde_json::Error> {
+    let mut lists = Vec::new();
+    let mut list = String::new();
+    for row in rows {
+        let row = serde_json::to_string(&row)?;
+        if !list.is_empty() && list.len() + row.len() > LIST_BYTES_MAX {
+            lists.push(closed(&mut list));
+        }
+        list.push(if list.is_empty() { '[' } else { ',' });
+        list.push_str(&row);
+    }
+    if !list.is_empty() {
+        lists.push(closed(&mut list));
+    }
+    Ok(lists)
+}
+
+fn closed(list: &mut String) -> String {
+    list.push(']');
+    std::mem::take(list)
+}
+
+/// Bytes as they stand in a list, for `FROM_BASE64`.
+#[must_use]
+pub fn encoded(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Row {
+        g: String,
+    }
+
+    #[test]
+    fn a_list_is_split_before_it_is_too_long_and_a_long_row_stands_alone() {
+        let row = |length: usize| Row { g: "x".repeat(length) };
+        let lists = lists([row(1), row(2), row(LIST_BYTES_MAX), row(3), row(LIST_BYTES_MAX - 100), row(4)]).unwrap();
+        let lengths = |list: &String| serde_json::from_str::<Vec<serde_json::Value>>(list).unwrap().len();
+        assert_eq!(lists.iter().map(lengths).collect::<Vec<_>>(), [2, 1, 3]);
+        assert_eq!(lists[0], r#"[{"g":"x"},{"g":"xx"}]"#);
+    }
+
+    #[test]
+    fn nothing_is_no_list() {
+        assert_eq!(lists(std::iter::empty::<Row>()).unwrap(), Vec::<String>::new());
+    }
+}

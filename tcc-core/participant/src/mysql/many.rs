@@ -1,0 +1,306 @@
+//! The statements about lists of branches: each goes through its list in order and looks every row up by its key. No rules here;
+//! called by the implementation of `Database`.
+//!
+//! No statement returns the rows that it changed: they have its mark.
+
+use bytes::Bytes;
+use serde::Serialize;
+use sqlx::{MySqlConnection, Row as _, mysql::MySqlRow, query};
+use tcc_barrier::{Kept, Look, Request};
+use tcc_database::{
+    mysql::lists::{BRIEF_MAX, encoded, lists},
+    mysql_list, mysql_now,
+};
+use tcc_types::{BranchKey, CancelCall, Decision, Entropy, Refusal, SystemEntropy, Timestamp, TryCall};
+
+use super::found;
+use crate::rows::{answers, inserted_here, place_of, row, row_of, settled, undone};
+
+/// The row `t` of each key of a list, in the list's order and never in another way.
+macro_rules! by_key {
+    ($join:literal) => {
+        concat!(" ", $join, " tcc_branches AS t FORCE INDEX (PRIMARY) ON t.gid = v.gid AND t.branch_id = v.branch_id ")
+    };
+}
+
+const INSERT_TRIED: &str = concat!(
+    "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, ",
+    "not_after, ask_after, created_at, changed_at, touched_by) ",
+    "SELECT v.gid, v.branch_id, 1, 0, v.type_url, FROM_BASE64(v.fingerprint), v.coordinator, v.not_after, v.ask_after, ",
+    mysql_now!(),
+    ", ",
+    mysql_now!(),
+    ", ? FROM ",
+    mysql_list!(gid id, branch_id id, type_url name, fingerprint brief, coordinator id, not_after int, ask_after int),
+    " WHERE ",
+    mysql_now!(),
+    " <= v.not_after ",
+    found!()
+);
+
+const SETTLE_TRIED: &str = concat!(
+    "UPDATE ",
+    mysql_list!(gid id, branch_id id, status int),
+    by_key!("STRAIGHT_JOIN"),
+    "SET t.status = v.status, t.changed_at = ",
+    mysql_now!(),
+    ", t.touched_by = ? WHERE t.status = 1"
+);
+
+const INSERT_CANCELLED: &str = concat!(
+    "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, not_after, created_at, changed_at, touched_by) ",
+    "SELECT v.gid, v.branch_id, 4, 1, v.not_after, ",
+    mysql_now!(),
+    ", ",
+    mysql_now!(),
+    ", ? FROM ",
+    mysql_list!(gid id, branch_id id, not_after int),
+    " ",
+    found!()
+);
+
+const MARKED: &str = concat!(
+    "SELECT v.place, t.reserved FROM ",
+    mysql_list!(place int, gid id, branch_id id),
+    by_key!("STRAIGHT_JOIN"),
+    "WHERE t.touched_by = ?"
+);
+
+/// Changes what means nothing.
+const TOUCH: &str = concat!("UPDATE ", mysql_list!(gid id, branch_id id), by_key!("STRAIGHT_JOIN"), "SET t.touched_by = ?");
+
+/// The join yields a row for each key in any case, and so the clock too.
+const LOOK: &str = concat!(
+    "SELECT v.place, ",
+    mysql_now!(),
+    " AS looked_at, ",
+    row!(),
+    " FROM ",
+    mysql_list!(place int, gid id, branch_id id),
+    by_key!("LEFT JOIN")
+);
+
+const COUNT_SETTLED: &str =
+    concat!("SELECT COUNT(*) FROM ", mysql_list!(gid id, branch_id id), by_key!("STRAIGHT_JOIN"), "WHERE t.status <> 1");
+
+macro_rules! keep_reserved {
+    ($bytes:ident) => {
+        concat!(
+            "UPDATE ",
+            mysql_list!(gid id, branch_id id, reserved $bytes, output_type_url name, output_value $bytes),
+            by_key!("STRAIGHT_JOIN"),
+            "SET t.reserved = FROM_BASE64(v.reserved), t.output_type_url = v.output_type_url, ",
+            "t.output_value = FROM_BASE64(v.output_value) WHERE t.status = 1"
+        )
+    };
+}
+
+const KEEP_RESERVED: &str = keep_reserved!(encoded);
+
+/// The same where all that is kept is short, as it nearly always is.
+const KEEP_BRIEF: &str = keep_reserved!(brief);
+
+const KEEP_REFUSALS: &str = concat!(
+    "UPDATE ",
+    mysql_list!(gid id, branch_id id, code name, message name),
+    by_key!("STRAIGHT_JOIN"),
+    "SET t.status = 2, t.refusal_code = v.code, t.refusal_message = v.message WHERE t.status = 1"
+);
+
+/// A row of a list: a key, and what else the statement says of it.
+#[derive(Serialize)]
+struct Item<'a, T: Serialize> {
+    gid: String,
+    branch_id: &'a str,
+    #[serde(flatten)]
+    more: T,
+}
+
+fn item<T: Serialize>(key: &BranchKey, more: T) -> Item<'_, T> {
+    Item { gid: key.gid.to_string(), branch_id: key.branch.as_str(), more }
+}
+
+/// Nothing else.
+#[derive(Serialize)]
+struct Key {}
+
+#[derive(Serialize)]
+struct Place {
+    place: usize,
+}
+
+#[derive(Serialize)]
+struct Tried<'a> {
+    type_url: &'a str,
+    fingerprint: String,
+    coordinator: &'a str,
+    not_after: i64,
+    ask_after: i64,
+}
+
+#[derive(Serialize)]
+struct Settled {
+    status: i64,
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    not_after: i64,
+}
+
+#[derive(Serialize)]
+struct Reserved<'a> {
+    reserved: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_type_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_value: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+fn texts<'a, T: Serialize>(items: impl IntoIterator<Item = Item<'a, T>>) -> Result<Vec<String>, sqlx::Error> {
+    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn places(keys: &[&BranchKey]) -> Result<Vec<String>, sqlx::Error> {
+    texts(keys.iter().enumerate().map(|(place, key)| item(key, Place { place })))
+}
+
+fn place(row: &MySqlRow) -> Result<usize, sqlx::Error> {
+    place_of(row.try_get("place")?)
+}
+
+/// Runs a statement that leaves a mark over its lists; returns how many rows it counted, and the mark, which no other statement has.
+async fn mark(
+    conn: &mut MySqlConnection,
+    sql: &'static str,
+    mark_first: bool,
+    lists: Vec<String>,
+) -> Result<(u64, i64), sqlx::Error> {
+    let mark = SystemEntropy.next_u64().cast_signed();
+    let mut counted = 0;
+    for list in lists {
+        let query = if mark_first { query(sql).bind(mark).bind(list) } else { query(sql).bind(list).bind(mark) };
+        counted += query.execute(&mut *conn).await?.rows_affected();
+    }
+    Ok((counted, mark))
+}
+
+/// Those of the keys' rows that have the mark, by place, with what `of` takes from each.
+async fn marked<T: Clone>(
+    conn: &mut MySqlConnection,
+    keys: &[&BranchKey],
+    mark: i64,
+    unchanged: T,
+    of: impl Fn(&MySqlRow) -> Result<T, sqlx::Error>,
+) -> Result<Vec<T>, sqlx::Error> {
+    let mut found = Vec::with_capacity(keys.len());
+    for list in places(keys)? {
+        found.extend(query(MARKED).bind(list).bind(mark).fetch_all(&mut *conn).await?);
+    }
+    answers(keys.len(), unchanged, found.iter().map(|row| Ok((place(row)?, of(row)?))))
+}
+
+pub(super) async fn insert_tried(conn: &mut MySqlConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
+    let rows = texts(calls.iter().map(|call| {
+        let more = Tried {
+            type_url: &call.payload.type_url,
+            fingerprint: encoded(Request::from(*call).fingerprint.as_slice()),
+            coordinator: call.coordinator.as_str(),
+            not_after: call.not_after.as_micros(),
+            ask_after: call.ask_after.as_micros(),
+        };
+        item(&call.key, more)
+    }))?;
+    let (counted, mark) = mark(conn, INSERT_TRIED, true, rows).await?;
+    if counted == 0 {
+        return Ok(vec![false; calls.len()]);
+    }
+    // The number alone does not tell: of those that are there it counts two, and of late ones none.
+    let keys: Vec<_> = calls.iter().map(|call| &call.key).collect();
+    marked(conn, &keys, mark, false, |_| Ok(true)).await
+}
+
+pub(super) async fn settle_tried(
+    conn: &mut MySqlConnection,
+    settles: &[(&BranchKey, Decision)],
+) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
+    let rows = settles.iter().map(|(key, decision)| item(key, Settled { status: settled(*decision).code() }));
+    let (counted, mark) = mark(conn, SETTLE_TRIED, false, texts(rows)?).await?;
+    if counted == 0 {
+        return Ok(vec![None; settles.len()]);
+    }
+    let keys: Vec<_> = settles.iter().map(|(key, _)| *key).collect();
+    marked(conn, &keys, mark, None, |row| Ok(Some(row.try_get::<Vec<u8>, _>("reserved")?.into()))).await
+}
+
+pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
+    let rows = calls.iter().map(|call| item(&call.key, Cancelled { not_after: call.not_after.as_micros() }));
+    let (counted, mark) = mark(conn, INSERT_CANCELLED, true, texts(rows)?).await?;
+    // One for each that it made, two for each that was there.
+    if usize::try_from(counted) == Ok(calls.len()) {
+        return Ok(vec![true; calls.len()]);
+    }
+    let keys: Vec<_> = calls.iter().map(|call| &call.key).collect();
+    marked(conn, &keys, mark, false, |_| Ok(true)).await
+}
+
+pub(super) async fn look(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<Look, sqlx::Error> {
+    mark(conn, TOUCH, false, texts(keys.iter().map(|key| item(key, Key {})))?).await?;
+    let mut found = Vec::with_capacity(keys.len());
+    for list in places(keys)? {
+        found.extend(query(LOOK).bind(list).fetch_all(&mut *conn).await?);
+    }
+    let rows = answers(keys.len(), None, found.iter().map(|row| Ok((place(row)?, row_of(row)?))))?;
+    // Every key has a row in what was found.
+    let now = found.first().ok_or(sqlx::Error::RowNotFound)?.try_get("looked_at")?;
+    Ok(Look { rows, now: Timestamp::from_micros(now) })
+}
+
+pub(super) async fn check_settled(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
+    let mut settled = 0;
+    for list in texts(keys.iter().map(|key| item(key, Key {})))? {
+        settled += query(COUNT_SETTLED).bind(list).fetch_one(&mut *conn).await?.try_get::<i64, _>(0)?;
+    }
+    if usize::try_from(settled) == Ok(keys.len()) { Ok(()) } else { Err(undone()) }
+}
+
+pub(super) async fn keep_reserved(conn: &mut MySqlConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = kept
+        .iter()
+        .map(|kept| {
+            let more = Reserved {
+                reserved: encoded(kept.reserved),
+                output_type_url: kept.output.map(|output| output.type_url.as_str()),
+                output_value: kept.output.map(|output| encoded(&output.value)),
+            };
+            item(kept.key, more)
+        })
+        .collect();
+    let is_brief = |text: &str| text.len() <= BRIEF_MAX;
+    let are_brief =
+        rows.iter().all(|row| is_brief(&row.more.reserved) && row.more.output_value.as_deref().is_none_or(is_brief));
+    keep(conn, if are_brief { KEEP_BRIEF } else { KEEP_RESERVED }, texts(rows)?, kept.len()).await
+}
+
+pub(super) async fn keep_refusals(conn: &mut MySqlConnection, refused: &[(&BranchKey, &Refusal)]) -> Result<(), sqlx::Error> {
+    let rows = refused.iter().map(|(key, refusal)| item(key, Refused { code: &refusal.code, message: &refusal.message }));
+    keep(conn, KEEP_REFUSALS, texts(rows)?, refused.len()).await
+}
+
+async fn keep(conn: &mut MySqlConnection, sql: &'static str, lists: Vec<String>, rows: usize) -> Result<(), sqlx::Error> {
+    let mut counted = 0;
+    for list in lists {
+        counted += query(sql).bind(list).execute(&mut *conn).await?.rows_affected();
+    }
+    inserted_here(counted, rows)
+}
+
+#[cfg(test)]
+mod tests;
