@@ -131,11 +131,7 @@ fn file_of(url: &str) -> &str {
 /// The participants that orders need, where the shipped servers listen by default.
 fn shipped() -> BTreeMap<ParticipantName, EndpointConfig> {
     let at = |name: &str, port: u16| {
-        let endpoint = EndpointConfig {
-            endpoint: format!("http://127.0.0.1:{port}"),
-            calls_in_flight_max: 1_024,
-            connect_timeout_ms: 1_000,
-        };
+        let endpoint = EndpointConfig::at(format!("http://127.0.0.1:{port}"));
         // Both names are well-formed; a test of this file says so.
         ParticipantName::new(name).ok().map(|name| (name, endpoint))
     };

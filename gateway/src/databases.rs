@@ -5,6 +5,9 @@ mod mysql;
 mod postgres;
 mod sqlite;
 
+use std::collections::HashSet;
+
+use serde::Serialize;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use tcc_participant::{Database, Store};
 use tcc_types::{Decision, Gid, Invalid};
@@ -39,7 +42,23 @@ const fn settled(decision: Decision) -> RowStatus {
 /// The lines as they are stored: `[["sku", quantity], ...]`.
 fn lines_to_text(placed: &Placed) -> Result<String, sqlx::Error> {
     let lines: Vec<_> = placed.lines().iter().map(|line| (&line.sku, line.quantity)).collect();
-    serde_json::to_string(&lines).map_err(|error| sqlx::Error::Encode(error.into()))
+    json(&lines)
+}
+
+fn json(value: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// Which of the orders are among the ids that a statement says it inserted.
+fn inserted_among(orders: &[(Gid, &Placed)], inserted: &[String]) -> Result<Vec<bool>, sqlx::Error> {
+    let parsed = inserted.iter().map(|id| id.parse().map_err(|bad: Invalid| sqlx::Error::Decode(bad.to_string().into())));
+    let inserted: HashSet<Gid> = parsed.collect::<Result<_, _>>()?;
+    Ok(orders.iter().map(|(id, _)| inserted.contains(id)).collect())
+}
+
+/// How many rows a statement changed.
+fn changed(rows: u64) -> Result<usize, sqlx::Error> {
+    usize::try_from(rows).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 impl<'r, R: Row> FromRow<'r, R> for OrderRow

@@ -46,7 +46,7 @@ async fn serve<D: OrderDatabase>(
     let store = Store::<D>::open(&config.orders.database_url, &config.orders.participant).await;
     let store = store.map_err(|error| anyhow!("orders: {error}"))?;
     store.migrate(D::migrator()).await.context("orders: cannot migrate the database")?;
-    let engine = Engine::new(OrderBranch::<D>::new(), store.clone());
+    let engine = Engine::batched(OrderBranch::<D>::new(), store.clone());
     let registry = registry.with_reserved(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
     let entropy = Arc::new(SystemEntropy);
     let coordinator = Coordinator::start(log, registry, config.coordinator, entropy).await?;

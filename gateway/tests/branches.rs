@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use databases::{Fresh, TestDatabase, on_every_database};
 use prost::{Message, Name};
+use tcc_barrier::{Answer, Call};
 use tcc_coordinator::Endpoint;
 use tcc_gateway::{InProcess, LINES_MAX, OrderBooks, OrderBranch, QUANTITY_MAX, RowStatus};
-use tcc_participant::{DatabaseKind, Engine, Options, Store};
+use tcc_participant::{DatabaseKind, Engine, Options, Store, within};
 use tcc_proto::order::v1::{OrderLine, PlaceOrder};
 use tcc_types::{
     BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, SettleAnswer, SystemClock, SystemEntropy,
@@ -29,6 +30,9 @@ on_every_database! {
     the_longest_names_and_the_most_lines_fit_and_read_back,
     an_id_that_has_a_row_beside_the_framework_is_refused,
     the_database_itself_forbids_rows_that_no_order_has,
+    a_batch_of_orders_answers_and_leaves_what_they_do_one_by_one,
+    a_batch_of_the_longest_orders_reads_back,
+    a_batch_in_which_a_row_has_changed_changes_nothing,
 }
 
 struct World<D: TestDatabase> {
@@ -43,7 +47,7 @@ impl<D: TestDatabase> World<D> {
         let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
         store.migrate(D::migrator()).await.unwrap();
         let books = D::books(store.clone());
-        Self { endpoint: InProcess(Engine::new(OrderBranch::new(), store)), books, _fresh: fresh }
+        Self { endpoint: InProcess(Engine::batched(OrderBranch::new(), store)), books, _fresh: fresh }
     }
 
     /// What somebody does to the tables beside the framework.
@@ -61,6 +65,22 @@ impl<D: TestDatabase> World<D> {
 
     async fn cancel(&self, key: &BranchKey) -> SettleAnswer {
         self.endpoint.cancel(CancelCall { key: key.clone(), not_after: in_a_minute() }).await.unwrap()
+    }
+
+    /// In one transaction, with the answers in the calls' order, which is that of their keys.
+    async fn together(&self, calls: &[Call<'_>]) -> Result<Vec<Answer>, within::Error> {
+        let mut transaction = self.endpoint.0.store().begin().await.unwrap();
+        let answers = within::batch(&OrderBranch::<D>::new(), &mut transaction, calls, &Options::default()).await?;
+        transaction.commit().await.unwrap();
+        Ok(answers)
+    }
+
+    async fn alone(&self, call: Call<'_>) -> Answer {
+        match call {
+            Call::Try(call) => Answer::Tried(self.endpoint.try_branch(call.clone()).await.unwrap()),
+            Call::Confirm(call) => Answer::Settled(self.endpoint.confirm(call.clone()).await.unwrap()),
+            Call::Cancel(call) => Answer::Settled(self.endpoint.cancel(call.clone()).await.unwrap()),
+        }
     }
 
     async fn status(&self, key: &BranchKey) -> Option<RowStatus> {
@@ -271,4 +291,90 @@ async fn the_database_itself_forbids_rows_that_no_order_has<D: TestDatabase>() {
     assert!(world.execute(&format!("UPDATE orders SET {lines} = 'pear'")).await.is_err());
     world.execute(&format!("UPDATE orders SET {lines} = '[[\"pear\", 1]]'")).await.unwrap();
     assert_eq!(world.status(&key).await, Some(RowStatus::Tried));
+}
+
+/// Branches of orders in the order of their keys.
+fn keys(count: usize) -> Vec<BranchKey> {
+    let mut keys: Vec<_> = (0..count).map(|_| key("order")).collect();
+    keys.sort();
+    keys
+}
+
+async fn a_batch_of_orders_answers_and_leaves_what_they_do_one_by_one<D: TestDatabase>() {
+    let (alone, together) = (World::<D>::new().await, World::<D>::new().await);
+    let keys = keys(12);
+    // What is there already: orders to confirm, to cancel and to try again, and a row that was put there beside the framework.
+    for world in [&alone, &together] {
+        world.place(&key("order"), &order("beside")).await;
+        world.execute(&format!("UPDATE orders SET order_id = '{}'", keys[8].gid)).await.unwrap();
+        for (number, key) in keys[..4].iter().enumerate() {
+            world.place(key, &order(&format!("k-{number}"))).await;
+        }
+    }
+    let second = BranchKey { branch: BranchId::new("order-2").unwrap(), ..keys[5].clone() };
+    let malformed = PlaceOrder { lines: Vec::new(), ..order("k-7") };
+    let everything = PlaceOrder { coupon_id: "c-1".to_owned(), hold: true, ..order("k:5/\"'\\") };
+    let tries = [
+        try_call(&keys[3], &order("k-3")),
+        try_call(&keys[5], &everything),
+        try_call(&second, &order("k-6")),
+        try_call(&keys[7], &malformed),
+        try_call(&keys[8], &order("k-8")),
+        try_call(&keys[9], &order("k-9")),
+    ];
+    let confirms = [0, 1, 10].map(|index: usize| ConfirmCall { key: keys[index].clone() });
+    let cancels = [2, 11].map(|index: usize| CancelCall { key: keys[index].clone(), not_after: in_a_minute() });
+    let mut calls: Vec<_> = tries.iter().map(Call::Try).collect();
+    calls.extend(confirms.iter().map(Call::Confirm));
+    calls.extend(cancels.iter().map(Call::Cancel));
+    calls.sort_by(|one, other| one.key().cmp(other.key()));
+    for _ in 0..2 {
+        let mut expected = Vec::new();
+        for call in &calls {
+            expected.push(alone.alone(*call).await);
+        }
+        assert_eq!(together.together(&calls).await.unwrap(), expected);
+        let (rows, others) =
+            (alone.books.list(None, None, 99).await.unwrap(), together.books.list(None, None, 99).await.unwrap());
+        assert_eq!(others, rows);
+        assert_eq!(rows.len(), 7);
+    }
+    let statuses = [1, 2, 3, 5, 9, 11].map(|index: usize| together.status(&keys[index]));
+    let mut seen = Vec::new();
+    for status in statuses {
+        seen.push(status.await);
+    }
+    let (tried, cancelled) = (Some(RowStatus::Tried), Some(RowStatus::Cancelled));
+    assert_eq!(seen, [Some(RowStatus::Confirmed), cancelled, tried, tried, tried, None]);
+}
+
+async fn a_batch_of_the_longest_orders_reads_back<D: TestDatabase>() {
+    let world = World::<D>::new().await;
+    let line = |number| OrderLine { sku: format!("{number:0>64}"), quantity: QUANTITY_MAX };
+    let longest = PlaceOrder { lines: (0..LINES_MAX).map(line).collect(), coupon_id: "C".repeat(64), ..order("k") };
+    // More than one text holds where lists are bound as texts.
+    let keys = keys(256);
+    let tries: Vec<_> = keys.iter().map(|key| try_call(key, &longest)).collect();
+    let answers = world.together(&tries.iter().map(Call::Try).collect::<Vec<_>>()).await.unwrap();
+    assert!(answers.iter().all(|answer| *answer == Answer::Tried(TryAnswer::Reserved(None))), "{answers:?}");
+    let rows = world.books.list(None, None, 999).await.unwrap();
+    assert_eq!(rows.iter().rev().map(|row| row.id).collect::<Vec<_>>(), keys.iter().map(|key| key.gid).collect::<Vec<_>>());
+    assert!(rows.iter().all(|row| row.placed == rows[0].placed && row.status == RowStatus::Tried));
+    let lines = rows[0].placed.lines().iter().map(|line| (line.sku.clone(), line.quantity));
+    assert_eq!(lines.collect::<Vec<_>>(), longest.lines.into_iter().map(|line| (line.sku, line.quantity)).collect::<Vec<_>>());
+}
+
+async fn a_batch_in_which_a_row_has_changed_changes_nothing<D: TestDatabase>() {
+    let world = World::<D>::new().await;
+    let keys = keys(2);
+    for key in &keys {
+        world.place(key, &order("k-1")).await;
+    }
+    world.execute(&format!("UPDATE orders SET status = 4 WHERE order_id = '{}'", keys[1].gid)).await.unwrap();
+    let confirms: Vec<_> = keys.iter().map(|key| ConfirmCall { key: key.clone() }).collect();
+    let error = world.together(&confirms.iter().map(Call::Confirm).collect::<Vec<_>>()).await.unwrap_err();
+    assert!(error.to_string().contains("the rows of 1 of 2 orders are not tried"), "{error}");
+    assert_eq!(world.status(&keys[0]).await, Some(RowStatus::Tried));
+    // Alone, the one that can be had is.
+    assert_eq!(world.confirm(&keys[0]).await, SettleAnswer::Done);
 }

@@ -34,6 +34,24 @@ impl OrderStore for Memory {
         }
         ready(Ok(was_tried))
     }
+
+    async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, Infallible> {
+        assert!(orders.is_sorted_by(|(one, _), (other, _)| one < other) && !orders.is_empty());
+        let mut inserted = Vec::new();
+        for (id, placed) in orders {
+            inserted.push(self.insert(*id, placed).await?);
+        }
+        Ok(inserted)
+    }
+
+    async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, Infallible> {
+        assert!(settles.is_sorted_by(|(one, _), (other, _)| one < other) && !settles.is_empty());
+        let mut settled = 0;
+        for (id, decision) in settles {
+            settled += usize::from(self.settle(*id, *decision).await?);
+        }
+        Ok(settled)
+    }
 }
 
 fn branch(id: &str) -> BranchContext {
@@ -86,4 +104,49 @@ async fn an_id_that_has_a_row_is_refused() {
     let (mut store, branch) = (Memory::default(), branch(ORDER));
     place(&mut store, &branch, &placed()).await.unwrap();
     assert_eq!(code(place(&mut store, &branch, &placed()).await.unwrap()), "ORDER_EXISTS");
+}
+
+/// Branches in the order of their keys.
+fn branches(ids: &[&str]) -> Vec<BranchContext> {
+    let mut branches: Vec<_> = ids.iter().map(|_| branch(ORDER)).collect();
+    branches.sort_by(|one, other| one.key.cmp(&other.key));
+    for (branch, id) in branches.iter_mut().zip(ids) {
+        branch.key.branch = BranchId::new(*id).unwrap();
+    }
+    branches
+}
+
+#[tokio::test]
+async fn many_orders_are_placed_as_each_would_be() {
+    let mut store = Memory::default();
+    let branches = branches(&[ORDER, "order-2", ORDER, ORDER, "order-2"]);
+    place(&mut store, &branches[2], &placed()).await.unwrap();
+    let orders: Vec<_> = branches.iter().map(|branch| (branch.clone(), placed())).collect();
+    let placings = place_all(&mut store, &orders).await.unwrap();
+    for (branch, placing) in branches.iter().zip(&placings) {
+        let mut alone = Memory::default();
+        if branch == &branches[2] {
+            place(&mut alone, branch, &placed()).await.unwrap();
+        }
+        assert_eq!(place(&mut alone, branch, &placed()).await.unwrap(), *placing);
+    }
+    assert_eq!(placings.iter().filter(|placing| **placing == Placing::Inserted).count(), 2);
+    assert_eq!(store.0.len(), 3);
+    assert_eq!(place_all(&mut store, &orders[4..]).await.unwrap(), placings[4..]);
+}
+
+#[tokio::test]
+async fn many_orders_are_settled_if_all_of_them_are_tried() {
+    let (mut store, branches) = (Memory::default(), branches(&[ORDER; 3]));
+    let orders: Vec<_> = branches.iter().map(|branch| (branch.clone(), placed())).collect();
+    place_all(&mut store, &orders).await.unwrap();
+    let ids: Vec<_> = branches.iter().map(BranchContext::gid).collect();
+    let settles = vec![(ids[2], Decision::Confirm), (ids[0], Decision::Cancel)];
+    settle_all(&mut store, settles.clone()).await.unwrap();
+    let expected = [(ids[0], RowStatus::Cancelled), (ids[1], RowStatus::Tried), (ids[2], RowStatus::Confirmed)];
+    assert_eq!(store.0.iter().map(|(id, status)| (*id, *status)).collect::<Vec<_>>(), expected);
+    let more = [settles, vec![(ids[1], Decision::Confirm)]].concat();
+    let error = settle_all(&mut store, more).await.unwrap_err();
+    assert!(matches!(error, SettleError::NotAllTried { not_tried: 2, orders: 3 }), "{error}");
+    settle_all(&mut store, Vec::new()).await.unwrap();
 }

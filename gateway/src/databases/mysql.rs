@@ -1,12 +1,51 @@
 //! Orders on MySQL and MariaDB. The client counts the rows that an update found, not those that it changed: the guards are in the
 //! `WHERE`, so that both are the same.
 
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use sqlx::{MySql, MySqlConnection, QueryBuilder, migrate::Migrator};
+use tcc_database::{mysql::lists::lists, mysql_list};
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
 
-use super::{Books, OrderRows, lines_to_text, settled};
+use super::{Books, OrderRows, changed, lines_to_text, settled};
 use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
+
+/// Inserts all rows or, where one is there, none.
+const INSERT_ALL: &str = concat!(
+    "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) ",
+    "SELECT v.order_id, v.order_key, v.initiator, v.user_id, v.ordered, v.coupon_id, v.hold, ? FROM ",
+    mysql_list!(order_id id, order_key id, initiator id, user_id id, ordered text, coupon_id id, hold int),
+);
+
+/// Looks each row up by its key, in the order of the list and never in another way.
+const SETTLE_ALL: &str = concat!(
+    "UPDATE ",
+    mysql_list!(order_id id, status int),
+    " STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.order_id = v.order_id SET o.status = v.status WHERE o.status = 1"
+);
+
+/// A row of a list to insert.
+#[derive(Serialize)]
+struct Inserted<'a> {
+    order_id: String,
+    order_key: &'a str,
+    initiator: &'a str,
+    user_id: &'a str,
+    ordered: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coupon_id: Option<&'a str>,
+    hold: u8,
+}
+
+/// A row of a list to settle.
+#[derive(Serialize)]
+struct Settled {
+    order_id: String,
+    status: i64,
+}
 
 impl OrderStore for OrderRows<'_, MySql> {
     type Error = sqlx::Error;
@@ -43,6 +82,49 @@ impl OrderStore for OrderRows<'_, MySql> {
             .await?;
         Ok(settled.rows_affected() == 1)
     }
+
+    async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, sqlx::Error> {
+        let mut rows = Vec::with_capacity(orders.len());
+        for (id, placed) in orders {
+            rows.push(Inserted {
+                order_id: id.to_string(),
+                order_key: placed.order_key().as_str(),
+                initiator: placed.initiator().as_str(),
+                user_id: placed.user_id(),
+                ordered: lines_to_text(placed)?,
+                coupon_id: placed.coupon_id(),
+                hold: placed.hold().into(),
+            });
+        }
+        // What is too long for one list goes in one by one, and so does what has a row in its way.
+        if let [list] = &*encoded(lists(rows))? {
+            let inserted = sqlx::query(INSERT_ALL).bind(RowStatus::Tried.code()).bind(list).execute(&mut *self.0).await;
+            match inserted {
+                Ok(_) => return Ok(vec![true; orders.len()]),
+                // Only the statement was undone.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut inserted = Vec::with_capacity(orders.len());
+        for (id, placed) in orders {
+            inserted.push(self.insert(*id, placed).await?);
+        }
+        Ok(inserted)
+    }
+
+    async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, sqlx::Error> {
+        let rows = settles.iter().map(|(id, decision)| Settled { order_id: id.to_string(), status: settled(*decision).code() });
+        let mut settled = 0;
+        for list in encoded(lists(rows))? {
+            settled += sqlx::query(SETTLE_ALL).bind(list).execute(&mut *self.0).await?.rows_affected();
+        }
+        changed(settled)
+    }
+}
+
+fn encoded(lists: Result<Vec<String>, serde_json::Error>) -> Result<Vec<String>, sqlx::Error> {
+    lists.map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 macro_rules! select {

@@ -1,11 +1,22 @@
 //! Orders on PostgreSQL.
 
+#[cfg(test)]
+mod tests;
+
 use sqlx::{PgConnection, Postgres, QueryBuilder, migrate::Migrator};
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
 
-use super::{Books, OrderRows, lines_to_text, settled};
+use super::{Books, OrderRows, changed, inserted_among, lines_to_text, settled};
 use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
+
+/// Which rows it inserted, it returns.
+const INSERT_ALL: &str = "INSERT INTO orders (order_id, order_key, initiator, user_id, lines, coupon_id, hold, status) \
+     SELECT v.*, $8::smallint FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[]) \
+     AS v ON CONFLICT (order_id) DO NOTHING RETURNING order_id";
+
+const SETTLE_ALL: &str = "UPDATE orders AS o SET status = v.status \
+     FROM unnest($1::text[], $2::bigint[]) AS v(order_id, status) WHERE o.order_id = v.order_id AND o.status = 1";
 
 impl OrderStore for OrderRows<'_, Postgres> {
     type Error = sqlx::Error;
@@ -36,6 +47,36 @@ impl OrderStore for OrderRows<'_, Postgres> {
             .await?;
         Ok(settled.rows_affected() == 1)
     }
+
+    async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, sqlx::Error> {
+        let lines = orders.iter().map(|(_, placed)| lines_to_text(placed)).collect::<Result<Vec<_>, _>>()?;
+        let inserted: Vec<String> = sqlx::query_scalar(INSERT_ALL)
+            .bind(column(orders, |(id, _)| id.to_string()))
+            .bind(column(orders, |(_, placed)| placed.order_key().as_str()))
+            .bind(column(orders, |(_, placed)| placed.initiator().as_str()))
+            .bind(column(orders, |(_, placed)| placed.user_id()))
+            .bind(lines)
+            .bind(column(orders, |(_, placed)| placed.coupon_id()))
+            .bind(column(orders, |(_, placed)| placed.hold()))
+            .bind(RowStatus::Tried.code())
+            .fetch_all(&mut *self.0)
+            .await?;
+        inserted_among(orders, &inserted)
+    }
+
+    async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, sqlx::Error> {
+        let done = sqlx::query(SETTLE_ALL)
+            .bind(column(settles, |(id, _)| id.to_string()))
+            .bind(column(settles, |(_, decision)| settled(*decision).code()))
+            .execute(&mut *self.0)
+            .await?;
+        changed(done.rows_affected())
+    }
+}
+
+/// One column of a list, as it is bound to `unnest`.
+fn column<'a, T, V>(items: &'a [T], of: impl Fn(&'a T) -> V) -> Vec<V> {
+    items.iter().map(of).collect()
 }
 
 macro_rules! select {

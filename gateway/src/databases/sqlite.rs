@@ -1,11 +1,23 @@
 //! Orders on SQLite, where one connection writes.
 
+#[cfg(test)]
+mod tests;
+
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, migrate::Migrator};
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
 
-use super::{Books, OrderRows, lines_to_text, settled};
+use super::{Books, OrderRows, changed, inserted_among, json, lines_to_text, settled};
 use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
+
+/// Which rows it inserted, it returns.
+const INSERT_ALL: &str = "INSERT INTO orders (order_id, order_key, initiator, user_id, lines, coupon_id, hold, status) \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, ?2 FROM json_each(?1) \
+     WHERE TRUE ON CONFLICT (order_id) DO NOTHING RETURNING order_id";
+
+const SETTLE_ALL: &str = "UPDATE orders SET status = v.status \
+     FROM (SELECT value ->> 0 AS order_id, value ->> 1 AS status FROM json_each(?1)) AS v \
+     WHERE orders.order_id = v.order_id AND orders.status = 1";
 
 impl OrderStore for OrderRows<'_, Sqlite> {
     type Error = sqlx::Error;
@@ -35,6 +47,24 @@ impl OrderStore for OrderRows<'_, Sqlite> {
             .execute(&mut *self.0)
             .await?;
         Ok(settled.rows_affected() == 1)
+    }
+
+    async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, sqlx::Error> {
+        let mut rows = Vec::with_capacity(orders.len());
+        for (id, placed) in orders {
+            let (order_key, initiator) = (placed.order_key().as_str(), placed.initiator().as_str());
+            let lines = lines_to_text(placed)?;
+            rows.push((id.to_string(), order_key, initiator, placed.user_id(), lines, placed.coupon_id(), placed.hold()));
+        }
+        let inserted: Vec<String> =
+            sqlx::query_scalar(INSERT_ALL).bind(json(&rows)?).bind(RowStatus::Tried.code()).fetch_all(&mut *self.0).await?;
+        inserted_among(orders, &inserted)
+    }
+
+    async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, sqlx::Error> {
+        let rows: Vec<_> = settles.iter().map(|(id, decision)| (id.to_string(), settled(*decision).code())).collect();
+        let done = sqlx::query(SETTLE_ALL).bind(json(&rows)?).execute(&mut *self.0).await?;
+        changed(done.rows_affected())
     }
 }
 

@@ -80,9 +80,32 @@ pub struct Seen {
     pub expired: bool,
 }
 
+/// A coupon's row while nobody else can change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What any look sees of it.
+    pub seen: Seen,
+    /// Who locked or used it.
+    pub gid: Option<Gid>,
+    /// What it takes off the price.
+    pub discount_minor: i64,
+}
+
+/// Where operations leave a coupon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Which.
+    pub coupon_id: &'a str,
+    /// Where it is now.
+    pub state: CouponState,
+    /// Who locked or used it.
+    pub gid: Option<Gid>,
+}
+
 /// The coupon rows as the decisions see them, inside the branch's local transaction.
 ///
-/// Each change is one guarded step that happens wholly or not at all.
+/// Each change of a single operation is one guarded step that happens wholly or not at all. Lists come in the order of the
+/// coupons' ids, each once, and take their rows in this order.
 pub trait CouponStore: Send {
     /// How the store fails; the transaction is then rolled back.
     type Error: Send;
@@ -99,6 +122,12 @@ pub trait CouponStore: Send {
 
     /// `locked → issued`, if `gid` has the lock.
     fn release(&mut self, coupon_id: &str, gid: Gid) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Reads these coupons, in their order; `None`: there is no such coupon. Nobody else changes them until the transaction ends.
+    fn hold(&mut self, coupon_ids: &[&str]) -> impl Future<Output = Result<Vec<Option<Held>>, Self::Error>> + Send;
+
+    /// Makes these changes to coupons that are held. Fails if one is not there.
+    fn apply(&mut self, changes: &[Change<'_>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// What became of a claim.
@@ -142,18 +171,20 @@ pub async fn lock<S: CouponStore>(store: &mut S, claim: &Claim, gid: Gid) -> Res
             return Ok(Locking::Locked { discount_minor });
         }
         // Written first, looked after. What is seen may be newer than what refused the lock; if it looks free now, lock again.
-        if let Some(refusal) = why_not(claim, store.look(claim.coupon_id()).await?) {
+        if let Some(refusal) = why_not(claim, store.look(claim.coupon_id()).await?.as_ref()) {
             return Ok(Locking::Refused(refusal));
         }
     }
     Ok(Locking::Refused(locked(claim.coupon_id())))
 }
 
-fn why_not(claim: &Claim, seen: Option<Seen>) -> Option<Refusal> {
+fn why_not(claim: &Claim, seen: Option<&Seen>) -> Option<Refusal> {
+    seen.map_or_else(|| Some(unknown(claim.coupon_id())), |seen| why_not_this(claim, seen))
+}
+
+/// Why a coupon that is there cannot be locked.
+pub(crate) fn why_not_this(claim: &Claim, seen: &Seen) -> Option<Refusal> {
     let id = claim.coupon_id();
-    let Some(seen) = seen else {
-        return Some(Refusal::business("UNKNOWN_COUPON", format_args!("there is no coupon {id}")));
-    };
     if seen.user_id != claim.user_id() {
         return Some(Refusal::business("NOT_OWNER", format_args!("coupon {id} is somebody else's")));
     }
@@ -165,6 +196,10 @@ fn why_not(claim: &Claim, seen: Option<Seen>) -> Option<Refusal> {
         }
         CouponState::Issued => None,
     }
+}
+
+pub(crate) fn unknown(coupon_id: &str) -> Refusal {
+    Refusal::business("UNKNOWN_COUPON", format_args!("there is no coupon {coupon_id}"))
 }
 
 fn locked(coupon_id: &str) -> Refusal {
@@ -190,9 +225,12 @@ pub async fn release<S: CouponStore>(store: &mut S, coupon_id: &str, gid: Gid) -
 }
 
 fn check_locked<E>(was_locked: bool, coupon_id: &str, gid: Gid) -> Result<(), SettleError<E>> {
-    if was_locked { Ok(()) } else { Err(SettleError::NotLocked { coupon_id: coupon_id.to_owned(), gid }) }
+    if was_locked { Ok(()) } else { Err(not_locked(coupon_id, gid)) }
+}
+
+pub(crate) fn not_locked<E>(coupon_id: &str, gid: Gid) -> SettleError<E> {
+    SettleError::NotLocked { coupon_id: coupon_id.to_owned(), gid }
 }
 
 #[cfg(test)]
-#[path = "coupon_tests.rs"]
 mod tests;

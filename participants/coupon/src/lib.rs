@@ -1,15 +1,19 @@
 //! Coupon: coupons of users that orders lock, use and release, as a participant of global transactions and as a small service
 //! of its own. Knows nothing of orders, stock or the coordinator.
 //!
-//! - [`Claim`] and [`lock`], [`spend`], [`release`] are its decisions, pure over a narrow [`CouponStore`].
+//! - [`Claim`] and [`lock`], [`spend`], [`release`] are its decisions, pure over a narrow [`CouponStore`]; [`run_batch`] is the same
+//!   about many operations at once.
 //! - [`Coupons`] puts them under the participant SDK; [`CouponApi`] is `coupon.v1.CouponService`.
 //! - [`run`] is the whole server.
 
 mod api;
+mod batch;
 mod books;
 mod config;
 mod coupon;
 mod databases;
+#[cfg(test)]
+mod memory;
 mod participant;
 
 use std::{net::SocketAddr, time::Duration};
@@ -22,9 +26,10 @@ use tcc_service::Server;
 use tokio_util::sync::CancellationToken;
 
 pub use api::CouponApi;
+pub use batch::{Operations, run as run_batch};
 pub use books::{Coupon, CouponBooks, DISCOUNT_MINOR_MAX, Issued, NewCoupon};
 pub use config::Config;
-pub use coupon::{Claim, CouponState, CouponStore, Locking, Seen, SettleError, lock, release, spend};
+pub use coupon::{Change, Claim, CouponState, CouponStore, Held, Locking, Seen, SettleError, lock, release, spend};
 pub use databases::{Books, CouponRows};
 pub use participant::{CouponDatabase, Coupons};
 
@@ -58,7 +63,7 @@ async fn serve<D: CouponDatabase>(
     let outcomes = (!config.coordinators.is_empty()).then_some(outcomes);
     let store = Store::<D>::open(&config.database_url, &config.participant).await.context("cannot open the database")?;
     store.migrate(D::migrator()).await.context("cannot migrate the database")?;
-    let engine = Engine::new(Coupons::<D>::new(), store.clone());
+    let engine = Engine::batched(Coupons::<D>::new(), store.clone());
     let api = CouponApi::new(D::books(store), config.admin_calls_in_flight_max);
 
     let server = Server::bind(config.listen).await?.add_service(engine.service()).add_service(CouponServiceServer::new(api));

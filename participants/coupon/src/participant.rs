@@ -1,12 +1,14 @@
-//! Coupon's three handlers: from the wire's payload to the decisions and back. Decides nothing itself.
+//! Coupon's handlers, for one operation and for many: from the wire's payload to the decisions and back. Decides nothing itself.
 
 use std::marker::PhantomData;
 
 use sqlx::migrate::Migrator;
-use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
+use tcc_participant::{
+    Batch, BatchParticipant, BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried,
+};
 use tcc_proto::coupon::v1::{LockCoupon, LockedCoupon};
 
-use crate::{Claim, CouponBooks, CouponStore, Locking, lock, release, spend};
+use crate::{Claim, CouponBooks, CouponStore, Locking, Operations, lock, release, run_batch, spend};
 
 /// A database that coupons can be kept in.
 pub trait CouponDatabase: Database {
@@ -58,13 +60,8 @@ impl<D: CouponDatabase> Participant for Coupons<D> {
             Ok(claim) => claim,
             Err(bad) => return Ok(Tried::bad_request(&bad)),
         };
-        match lock(&mut D::coupons(conn), &claim, branch.gid()).await? {
-            Locking::Locked { discount_minor } => {
-                let locked = LockedCoupon { coupon_id: claim.coupon_id().to_owned(), discount_minor };
-                Ok(Tried::reserved_with(locked.clone(), &locked))
-            }
-            Locking::Refused(refusal) => Ok(Tried::Refused(refusal)),
-        }
+        let locking = lock(&mut D::coupons(conn), &claim, branch.gid()).await?;
+        Ok(tried(locking, &claim))
     }
 
     async fn on_confirm(
@@ -83,5 +80,43 @@ impl<D: CouponDatabase> Participant for Coupons<D> {
         reserved: LockedCoupon,
     ) -> Result<(), HandlerError> {
         Ok(release(&mut D::coupons(conn), &reserved.coupon_id, branch.gid()).await?)
+    }
+}
+
+impl<D: CouponDatabase> BatchParticipant for Coupons<D> {
+    async fn on_batch(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        batch: Batch<Self>,
+    ) -> Result<Vec<Tried<LockedCoupon>>, HandlerError> {
+        let settled = |(branch, reserved): (BranchContext, LockedCoupon)| (reserved.coupon_id, branch.gid());
+        let mut operations = Operations {
+            spends: batch.confirms.into_iter().map(settled).collect(),
+            releases: batch.cancels.into_iter().map(settled).collect(),
+            tries: Vec::with_capacity(batch.tries.len()),
+        };
+        let mut outcomes: Vec<Option<Tried<_>>> = Vec::with_capacity(batch.tries.len());
+        for (branch, payload) in batch.tries {
+            match Claim::new(payload.coupon_id, payload.user_id) {
+                Ok(claim) => {
+                    operations.tries.push((claim, branch.gid()));
+                    outcomes.push(None);
+                }
+                Err(bad) => outcomes.push(Some(Tried::bad_request(&bad))),
+            }
+        }
+        let lockings = run_batch(&mut D::coupons(conn), &operations).await?;
+        let mut decided = lockings.into_iter().zip(&operations.tries).map(|(locking, (claim, _))| tried(locking, claim));
+        Ok(outcomes.into_iter().filter_map(|outcome| outcome.or_else(|| decided.next())).collect())
+    }
+}
+
+fn tried(locking: Locking, claim: &Claim) -> Tried<LockedCoupon> {
+    match locking {
+        Locking::Locked { discount_minor } => {
+            let locked = LockedCoupon { coupon_id: claim.coupon_id().to_owned(), discount_minor };
+            Tried::reserved_with(locked.clone(), &locked)
+        }
+        Locking::Refused(refusal) => Tried::Refused(refusal),
     }
 }

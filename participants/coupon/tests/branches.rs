@@ -6,15 +6,12 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use prost::{Message, Name};
-use support::{Fresh, TestDatabase, on_every_database};
+use prost::Message;
+use support::{Fresh, TestDatabase, a_minute_ago, coupon, in_a_minute, key, on_every_database, try_call};
 use tcc_coupon::{Coupon, CouponBooks, CouponState, Coupons, Issued, NewCoupon};
 use tcc_participant::{Engine, Options, Store};
-use tcc_proto::coupon::v1::{LockCoupon, LockedCoupon};
-use tcc_types::{
-    BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, RefusalReason, SettleAnswer, SystemClock,
-    SystemEntropy, Timestamp, TryAnswer, TryCall,
-};
+use tcc_proto::coupon::v1::LockedCoupon;
+use tcc_types::{BranchId, BranchKey, CancelCall, ConfirmCall, Gid, RefusalReason, SettleAnswer, Timestamp, TryAnswer};
 use tokio::task::JoinSet;
 
 on_every_database! {
@@ -47,7 +44,7 @@ impl<D: TestDatabase> World<D> {
         let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
         store.migrate(D::migrator()).await.unwrap();
         let books = Arc::new(D::books(store.clone()));
-        let world = Self { engine: Engine::new(Coupons::new(), store.clone()), store, books, _fresh: fresh };
+        let world = Self { engine: Engine::batched(Coupons::new(), store.clone()), store, books, _fresh: fresh };
         world.issue("c1", "u1", in_a_minute()).await;
         world
     }
@@ -83,33 +80,6 @@ impl<D: TestDatabase> World<D> {
 
     async fn cancel(&self, key: &BranchKey) -> SettleAnswer {
         self.engine.cancel(CancelCall { key: key.clone(), not_after: in_a_minute() }).await.unwrap()
-    }
-}
-
-fn in_a_minute() -> Timestamp {
-    SystemClock.now().plus(Duration::from_secs(60))
-}
-
-fn a_minute_ago() -> Timestamp {
-    SystemClock.now().minus(Duration::from_secs(60))
-}
-
-fn coupon(coupon_id: &str, user_id: &str, expires_at: Timestamp) -> NewCoupon {
-    NewCoupon { coupon_id: coupon_id.to_owned(), user_id: user_id.to_owned(), discount_minor: 500, expires_at }
-}
-
-fn key() -> BranchKey {
-    BranchKey { gid: Gid::mint(SystemClock.now(), &SystemEntropy), branch: BranchId::new("coupon").unwrap() }
-}
-
-fn try_call(key: &BranchKey, coupon_id: &str, user_id: &str) -> TryCall {
-    let value = LockCoupon { coupon_id: coupon_id.to_owned(), user_id: user_id.to_owned() }.encode_to_vec().into();
-    TryCall {
-        key: key.clone(),
-        payload: Payload { type_url: LockCoupon::type_url(), value },
-        not_after: in_a_minute(),
-        ask_after: in_a_minute(),
-        coordinator: LogName::new("test").unwrap(),
     }
 }
 

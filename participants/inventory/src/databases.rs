@@ -8,11 +8,13 @@ mod mysql;
 mod postgres;
 mod sqlite;
 
+use std::collections::HashMap;
+
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use tcc_participant::{Database, Store};
 use tcc_types::Timestamp;
 
-use crate::Stock;
+use crate::{Change, Levels, Stock};
 
 /// The stock rows inside a local transaction that somebody else owns.
 pub struct StockRows<'c, D: Database>(pub &'c mut D::Connection);
@@ -29,6 +31,23 @@ impl<D: Database> Books<D> {
     pub const fn new(store: Store<D>) -> Self {
         Self { store }
     }
+}
+
+/// The levels of the changes' SKUs, in their order, from rows of (SKU, available, frozen).
+fn in_order(changes: &[Change<'_>], rows: Vec<(String, i64, i64)>) -> Vec<Option<Levels>> {
+    let levels: HashMap<String, Levels> =
+        rows.into_iter().map(|(sku, available, frozen)| (sku, Levels { available, frozen })).collect();
+    changes.iter().map(|change| levels.get(change.sku).copied()).collect()
+}
+
+fn all_fit(changes: &[Change<'_>], levels: &[Option<Levels>]) -> bool {
+    changes.iter().zip(levels).all(|(change, levels)| levels.is_some_and(|levels| change.fits(levels)))
+}
+
+/// The rows are there and locked, so this never fails but where the database does not do what it should.
+fn all_changed(changes: &[Change<'_>], rows: u64) -> Result<(), sqlx::Error> {
+    let wanted = changes.iter().filter(|change| change.is_any()).count();
+    if u64::try_from(wanted).is_ok_and(|wanted| wanted == rows) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 impl<'r, R: Row> FromRow<'r, R> for Stock

@@ -1,15 +1,19 @@
 //! Inventory: stock that orders reserve, spend and release, as a participant of global transactions and as a small service of
 //! its own. Knows nothing of orders, coupons or the coordinator.
 //!
-//! - [`Lines`] and [`reserve`], [`spend`], [`release`] are its decisions, pure over a narrow [`StockStore`].
+//! - [`Lines`] and [`reserve`], [`spend`], [`release`] are its decisions, pure over a narrow [`StockStore`]; [`run_batch`] is the
+//!   same about many operations at once.
 //! - [`Inventory`] puts them under the participant SDK; [`InventoryApi`] is `inventory.v1.InventoryService`.
 //! - [`run`] is the whole server.
 
 mod api;
+mod batch;
 mod books;
 mod config;
 mod databases;
 mod lines;
+#[cfg(test)]
+mod memory;
 mod participant;
 mod stock;
 
@@ -23,12 +27,13 @@ use tcc_service::Server;
 use tokio_util::sync::CancellationToken;
 
 pub use api::InventoryApi;
+pub use batch::{Operations, run as run_batch};
 pub use books::{Receipt, Received, Stock, StockBooks};
 pub use config::Config;
 pub use databases::{Books, StockRows};
 pub use lines::{LINES_MAX, Line, Lines, QUANTITY_MAX, STOCK_MAX};
 pub use participant::{Inventory, StockDatabase};
-pub use stock::{Reservation, SettleError, StockStore, release, reserve, spend};
+pub use stock::{Change, Changed, Levels, Reservation, SettleError, StockStore, release, reserve, spend};
 
 /// Environment variables of the shipped server start with this: `TCC_INVENTORY__LISTEN`.
 pub const ENV_PREFIX: &str = "TCC_INVENTORY";
@@ -60,7 +65,7 @@ async fn serve<D: StockDatabase>(
     let outcomes = (!config.coordinators.is_empty()).then_some(outcomes);
     let store = Store::<D>::open(&config.database_url, &config.participant).await.context("cannot open the database")?;
     store.migrate(D::migrator()).await.context("cannot migrate the database")?;
-    let engine = Engine::new(Inventory::<D>::new(), store.clone());
+    let engine = Engine::batched(Inventory::<D>::new(), store.clone());
     let api = InventoryApi::new(D::books(store), config.admin_calls_in_flight_max);
 
     let server = Server::bind(config.listen).await?.add_service(engine.service()).add_service(InventoryServiceServer::new(api));

@@ -1,13 +1,18 @@
-//! Inventory's three handlers: from the wire's payload to the decisions and back. Decides nothing itself.
+//! Inventory's handlers, for one operation and for many: from the wire's payload to the decisions and back. Decides nothing itself.
 
-use std::marker::PhantomData;
+use std::{
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use sqlx::migrate::Migrator;
-use tcc_participant::{BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried};
+use tcc_participant::{
+    Batch, BatchParticipant, BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried,
+};
 use tcc_proto::inventory::v1::{ReserveStock, ReservedStock, StockLine};
 use tcc_types::Invalid;
 
-use crate::{Lines, Reservation, StockBooks, StockStore, release, reserve, spend};
+use crate::{Lines, Operations, Reservation, StockBooks, StockStore, release, reserve, run_batch, spend};
 
 /// A database that stock can be kept in.
 pub trait StockDatabase: Database {
@@ -28,13 +33,18 @@ pub trait StockDatabase: Database {
 
 /// The participant `inventory`.
 #[derive(Debug)]
-pub struct Inventory<D>(PhantomData<fn() -> D>);
+pub struct Inventory<D> {
+    /// Nothing was refused in the latest batch with tries, so that it is likely that nothing is in the next one. Only a hint: where something is
+    /// sold out, batches need not try each time whether everything can be had.
+    all_had: AtomicBool,
+    database: PhantomData<fn() -> D>,
+}
 
 impl<D> Inventory<D> {
     /// It keeps nothing beside its database.
     #[must_use]
     pub const fn new() -> Self {
-        Self(PhantomData)
+        Self { all_had: AtomicBool::new(true), database: PhantomData }
     }
 }
 
@@ -59,10 +69,8 @@ impl<D: StockDatabase> Participant for Inventory<D> {
             Ok(lines) => lines,
             Err(bad) => return Ok(Tried::bad_request(&bad)),
         };
-        match reserve(&mut D::stock(conn), &lines).await? {
-            Reservation::Frozen => Ok(Tried::reserved(ReservedStock { lines: lines_to_proto(&lines) })),
-            Reservation::Refused(refusal) => Ok(Tried::Refused(refusal)),
-        }
+        let reservation = reserve(&mut D::stock(conn), &lines).await?;
+        Ok(tried(reservation, &lines))
     }
 
     async fn on_confirm(
@@ -81,6 +89,53 @@ impl<D: StockDatabase> Participant for Inventory<D> {
         reserved: ReservedStock,
     ) -> Result<(), HandlerError> {
         Ok(release(&mut D::stock(conn), &stored_lines(reserved)?).await?)
+    }
+}
+
+impl<D: StockDatabase> BatchParticipant for Inventory<D> {
+    async fn on_batch(
+        &self,
+        conn: &mut ConnectionOf<Self>,
+        batch: Batch<Self>,
+    ) -> Result<Vec<Tried<ReservedStock>>, HandlerError> {
+        let stored = |(_, reserved)| stored_lines(reserved);
+        let mut operations = Operations {
+            spends: batch.confirms.into_iter().map(stored).collect::<Result<_, _>>()?,
+            releases: batch.cancels.into_iter().map(stored).collect::<Result<_, _>>()?,
+            tries: Vec::with_capacity(batch.tries.len()),
+        };
+        let mut outcomes: Vec<Option<Tried<_>>> = Vec::with_capacity(batch.tries.len());
+        for (_, payload) in batch.tries {
+            match lines_from_proto(payload.lines) {
+                Ok(lines) => {
+                    operations.tries.push(lines);
+                    outcomes.push(None);
+                }
+                Err(bad) => outcomes.push(Some(Tried::bad_request(&bad))),
+            }
+        }
+        // What is only settled can always be had.
+        let likely = operations.tries.is_empty() || self.all_had.load(Ordering::Relaxed);
+        let reservations = run_batch(&mut D::stock(conn), &operations, likely).await;
+        match &reservations {
+            Ok(none) if none.is_empty() => {}
+            Ok(reservations) => {
+                let all_had = reservations.iter().all(|reservation| *reservation == Reservation::Frozen);
+                self.all_had.store(all_had, Ordering::Relaxed);
+            }
+            // It may have to run anew: then without hoping.
+            Err(_) => self.all_had.store(false, Ordering::Relaxed),
+        }
+        let reservations = reservations?;
+        let mut decided = reservations.into_iter().zip(&operations.tries).map(|(reservation, lines)| tried(reservation, lines));
+        Ok(outcomes.into_iter().filter_map(|outcome| outcome.or_else(|| decided.next())).collect())
+    }
+}
+
+fn tried(reservation: Reservation, lines: &Lines) -> Tried<ReservedStock> {
+    match reservation {
+        Reservation::Frozen => Tried::reserved(ReservedStock { lines: lines_to_proto(lines) }),
+        Reservation::Refused(refusal) => Tried::Refused(refusal),
     }
 }
 

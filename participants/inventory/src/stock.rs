@@ -7,9 +7,61 @@ use tcc_types::Refusal;
 
 use crate::{Line, Lines};
 
+/// What a SKU's row has that an operation may find missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Free to be ordered.
+    pub available: i64,
+    /// Reserved by orders that are not decided yet.
+    pub frozen: i64,
+}
+
+/// What several operations together do to one SKU's row: those that settle first, then those that reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Of which.
+    pub sku: &'a str,
+    /// Added to `available`; may be negative.
+    pub available: i64,
+    /// Added to `sold`. What `available` and `sold` get, `frozen` loses.
+    pub sold: i64,
+    /// How many must be frozen before: what is to be spent or released.
+    pub settled: i64,
+}
+
+impl Change<'_> {
+    /// Whether each operation can be had from these levels.
+    #[must_use]
+    pub const fn fits(&self, levels: Levels) -> bool {
+        levels.frozen >= self.settled && levels.available + self.available >= 0
+    }
+
+    /// What takes it back.
+    #[must_use]
+    pub const fn undone(self) -> Self {
+        Self { available: -self.available, sold: -self.sold, settled: 0, ..self }
+    }
+
+    /// Whether the row looks different afterwards.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.available != 0 || self.sold != 0
+    }
+}
+
+/// What became of changes that were to be made only if all of them fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Each is made.
+    All,
+    /// None is made. What each SKU's row has, in the order of the changes; `None`: there is no such SKU.
+    Nothing(Vec<Option<Levels>>),
+}
+
 /// The stock rows as the decisions see them, inside the branch's local transaction.
 ///
-/// Each change is one guarded step that happens wholly (`true`) or not at all (`false`).
+/// Each change of a single line is one guarded step that happens wholly (`true`) or not at all (`false`). Several changes come in
+/// SKU order, each SKU once, and take their rows in this order.
 pub trait StockStore: Send {
     /// How the store fails; the transaction is then rolled back.
     type Error: Send;
@@ -25,6 +77,18 @@ pub trait StockStore: Send {
 
     /// Whether there is such a SKU at all.
     fn knows(&mut self, sku: &str) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// Makes these changes if each of them fits ([`Change::fits`]). Either way nobody else changes the rows until the
+    /// transaction ends. A change that is none is not written. Where it is likely that all fit, a store may begin with making them.
+    fn apply_if_all_fit(
+        &mut self,
+        changes: &[Change<'_>],
+        likely: bool,
+    ) -> impl Future<Output = Result<Changed, Self::Error>> + Send;
+
+    /// Makes these changes, which fit the levels that [`Self::apply_if_all_fit`] told in this transaction. Fails if a row is not
+    /// there.
+    fn apply(&mut self, changes: &[Change<'_>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// What became of an order's lines.
@@ -66,15 +130,21 @@ pub async fn reserve<S: StockStore>(store: &mut S, lines: &Lines) -> Result<Rese
             continue;
         }
         // Written first, looked after: only a line that was not frozen is worth the second statement.
-        let refusal = if store.knows(line.sku()).await? {
-            let message = format_args!("sku {}: fewer than {} pieces are available", line.sku(), line.quantity()).to_string();
-            Refusal::business("OUT_OF_STOCK", message)
-        } else {
-            Refusal::business("UNKNOWN_SKU", format_args!("there is no sku {}", line.sku()))
-        };
+        let refusal = if store.knows(line.sku()).await? { out_of_stock(line) } else { unknown_sku(line) };
         return Ok(Reservation::Refused(refusal));
     }
     Ok(Reservation::Frozen)
+}
+
+/// Fewer are available than the line wants.
+pub(crate) fn out_of_stock(line: &Line) -> Refusal {
+    let message = format_args!("sku {}: fewer than {} pieces are available", line.sku(), line.quantity()).to_string();
+    Refusal::business("OUT_OF_STOCK", message)
+}
+
+/// There is no such SKU.
+pub(crate) fn unknown_sku(line: &Line) -> Refusal {
+    Refusal::business("UNKNOWN_SKU", format_args!("there is no sku {}", line.sku()))
 }
 
 /// Spends what [`reserve`] froze.
@@ -102,89 +172,18 @@ pub async fn release<S: StockStore>(store: &mut S, lines: &Lines) -> Result<(), 
 }
 
 fn check_frozen<E>(was_frozen: bool, line: &Line) -> Result<(), SettleError<E>> {
-    if was_frozen {
-        return Ok(());
-    }
-    Err(SettleError::NotFrozen { sku: line.sku().to_owned(), quantity: line.quantity() })
+    if was_frozen { Ok(()) } else { Err(not_frozen(line)) }
+}
+
+/// Fewer are frozen than the line holds.
+pub(crate) fn not_frozen<E>(line: &Line) -> SettleError<E> {
+    SettleError::NotFrozen { sku: line.sku().to_owned(), quantity: line.quantity() }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        convert::Infallible,
-        future::{Future, ready},
-    };
-
     use super::*;
-
-    #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    struct Row {
-        available: i64,
-        frozen: i64,
-        sold: i64,
-    }
-
-    /// An in-process store that also remembers in which order rows were touched.
-    #[derive(Default)]
-    struct Memory {
-        rows: BTreeMap<String, Row>,
-        touched: Vec<String>,
-    }
-
-    impl Memory {
-        fn with(rows: &[(&str, i64)]) -> Self {
-            let row = |(sku, available): &(&str, i64)| ((*sku).to_owned(), Row { available: *available, ..Row::default() });
-            Self { rows: rows.iter().map(row).collect(), touched: Vec::new() }
-        }
-
-        fn step(
-            &mut self,
-            line: &Line,
-            change: impl FnOnce(&mut Row, i64),
-        ) -> impl Future<Output = Result<bool, Infallible>> + Send {
-            self.touched.push(line.sku().to_owned());
-            let done = self.rows.get_mut(line.sku()).is_some_and(|row| {
-                let mut after = row.clone();
-                change(&mut after, line.quantity());
-                let possible = after.available >= 0 && after.frozen >= 0;
-                if possible {
-                    *row = after;
-                }
-                possible
-            });
-            ready(Ok(done))
-        }
-
-        fn row(&self, sku: &str) -> (i64, i64, i64) {
-            let row = &self.rows[sku];
-            (row.available, row.frozen, row.sold)
-        }
-    }
-
-    impl StockStore for Memory {
-        type Error = Infallible;
-
-        fn freeze(&mut self, line: &Line) -> impl Future<Output = Result<bool, Infallible>> + Send {
-            self.step(line, |row, quantity| (row.available, row.frozen) = (row.available - quantity, row.frozen + quantity))
-        }
-
-        fn spend(&mut self, line: &Line) -> impl Future<Output = Result<bool, Infallible>> + Send {
-            self.step(line, |row, quantity| (row.frozen, row.sold) = (row.frozen - quantity, row.sold + quantity))
-        }
-
-        fn release(&mut self, line: &Line) -> impl Future<Output = Result<bool, Infallible>> + Send {
-            self.step(line, |row, quantity| (row.frozen, row.available) = (row.frozen - quantity, row.available + quantity))
-        }
-
-        fn knows(&mut self, sku: &str) -> impl Future<Output = Result<bool, Infallible>> + Send {
-            ready(Ok(self.rows.contains_key(sku)))
-        }
-    }
-
-    fn lines(wanted: &[(&str, i64)]) -> Lines {
-        Lines::new(wanted.iter().map(|(sku, quantity)| ((*sku).to_owned(), *quantity))).unwrap()
-    }
+    use crate::memory::{Memory, lines};
 
     /// The code of a refusal, after which the store rolls back, as its transaction does.
     async fn refusal(store: &mut Memory, wanted: &[(&str, i64)]) -> String {

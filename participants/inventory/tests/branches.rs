@@ -4,17 +4,12 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use prost::{Message, Name};
-use support::{Fresh, TestDatabase, on_every_database};
-use tcc_inventory::{Inventory, LINES_MAX, Line, QUANTITY_MAX, Receipt, Received, STOCK_MAX, StockBooks};
+use support::{Dice, Fresh, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
+use tcc_inventory::{Inventory, LINES_MAX, QUANTITY_MAX, Receipt, Received, STOCK_MAX, StockBooks};
 use tcc_participant::{Engine, Options, Store};
-use tcc_proto::inventory::v1::{ReserveStock, StockLine};
-use tcc_types::{
-    BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, Refusal, RefusalReason, SettleAnswer,
-    SystemClock, SystemEntropy, Timestamp, TryAnswer, TryCall,
-};
+use tcc_types::{BranchId, BranchKey, CancelCall, ConfirmCall, Refusal, RefusalReason, SettleAnswer, TryAnswer};
 use tokio::task::JoinSet;
 
 on_every_database! {
@@ -54,7 +49,7 @@ impl<D: TestDatabase> World<D> {
         for (sku, quantity) in stock {
             assert!(matches!(books.receive(&receipt(&format!("first-{sku}"), sku, *quantity)).await, Ok(Received::Counted(_))));
         }
-        Self { engine: Engine::new(Inventory::new(), store.clone()), store, books, _fresh: fresh }
+        Self { engine: Engine::batched(Inventory::new(), store.clone()), store, books, _fresh: fresh }
     }
 
     /// What somebody does to the tables beside the framework.
@@ -103,30 +98,6 @@ impl<D: TestDatabase> World<D> {
 
     async fn cancel(&self, key: &BranchKey) -> SettleAnswer {
         self.engine.cancel(CancelCall { key: key.clone(), not_after: in_a_minute() }).await.unwrap()
-    }
-}
-
-fn in_a_minute() -> Timestamp {
-    SystemClock.now().plus(Duration::from_secs(60))
-}
-
-fn key() -> BranchKey {
-    BranchKey { gid: Gid::mint(SystemClock.now(), &SystemEntropy), branch: BranchId::new("stock").unwrap() }
-}
-
-fn receipt(id: &str, sku: &str, quantity: i64) -> Receipt {
-    Receipt { id: id.to_owned(), line: Line::new(sku, quantity).unwrap() }
-}
-
-fn try_call(key: &BranchKey, lines: &[(&str, i64)]) -> TryCall {
-    let lines = lines.iter().map(|(sku, quantity)| StockLine { sku: (*sku).to_owned(), quantity: *quantity }).collect();
-    let value = ReserveStock { lines }.encode_to_vec().into();
-    TryCall {
-        key: key.clone(),
-        payload: Payload { type_url: ReserveStock::type_url(), value },
-        not_after: in_a_minute(),
-        ask_after: in_a_minute(),
-        coordinator: LogName::new("test").unwrap(),
     }
 }
 
@@ -361,18 +332,6 @@ async fn deliveries_at_once_are_counted_as_far_as_there_is_room<D: TestDatabase>
     let ends = world.receive_at_once(receipts).await;
     assert_eq!(ends.iter().filter(|end| **end == Received::TooMuch).count(), 3, "{ends:?}");
     assert_eq!(world.row("apple").await, (STOCK_MAX, 0, 0));
-}
-
-/// What a task draws; the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
 }
 
 const FEW: [&str; 4] = ["apple", "bread", "candy", "dates"];

@@ -3,9 +3,10 @@
 //! It persists what the machine wants durable before it tells the machine, sends the calls that follow, and publishes what
 //! stands. It decides nothing. A dropped client call never reaches it: callers only watch.
 
+mod alarm;
 mod calls;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tcc_log::{BranchRecord, Decide, Decided, Decides, Enlisted, NewBranch, Park, TxLog, TxRecord};
@@ -13,11 +14,14 @@ use tcc_machine::{Choice, Effect, Event, Machine, Parking, Plan, PlannedBranch, 
 use tcc_types::{BranchId, Gid, Initiator, Timestamp, TxStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tracing::{Instrument, debug, error, info, warn};
 
-use self::calls::PendingCall;
+use self::{
+    alarm::{Alarm, Rang},
+    calls::PendingCall,
+};
 use crate::{
     Error,
     admission::Place,
@@ -139,7 +143,7 @@ pub(crate) fn enter(
         idle_until: None,
         ordered: false,
     };
-    let span = tracing::info_span!("transaction", %gid);
+    let span = tracing::debug_span!("transaction", %gid);
     Ok((handle, driver.run(origin, seat).instrument(span)))
 }
 
@@ -185,18 +189,24 @@ impl Driver {
     }
 
     async fn drive(&mut self) -> Stopped {
+        let core = Arc::clone(&self.core);
+        // Made once: waiting for each of these anew after every event would cost more than the event.
+        let (mut aborting, mut draining) = (pin!(core.aborting.cancelled()), pin!(core.draining.cancelled()));
+        let mut drains = false;
+        let mut alarm = Alarm::default();
         loop {
             if self.machine.status().has_ended() {
                 return Stopped;
             }
             self.rest_when_idle();
-            let wake_at = self.machine.wake_at().map(|at| Instant::now() + self.core.log.now().until(at));
-            let idle_until = self.idle_until;
             let resting = self.idle_until.is_some();
-            let draining = self.core.draining.is_cancelled();
+            if resting && drains {
+                return Stopped;
+            }
+            alarm.set(self.machine.wake_at(), self.idle_until, || core.log.now());
             let event = tokio::select! {
                 biased;
-                () = self.core.aborting.cancelled() => {
+                () = &mut aborting => {
                     self.hand_over().await;
                     return Stopped;
                 }
@@ -206,12 +216,12 @@ impl Driver {
                     None => return Stopped,
                 },
                 Some(answered) = self.calls.next() => Ok(Some(answered)),
-                () = at(wake_at) => Ok(Some(Event::Woken)),
-                () = at(idle_until), if resting => return Stopped,
-                () = self.core.draining.cancelled(), if resting || !draining => {
-                    if resting {
-                        return Stopped;
-                    }
+                rang = alarm.rings() => match rang {
+                    Rang::Wake => Ok(Some(Event::Woken)),
+                    Rang::Idle => return Stopped,
+                },
+                () = &mut draining, if !drains => {
+                    drains = true;
                     Ok(None)
                 }
             };
@@ -233,7 +243,7 @@ impl Driver {
             let effects = match self.machine.on(event, self.core.log.now()) {
                 Ok(effects) => effects,
                 Err(illegal) => {
-                    error!(%illegal, "the transaction log contradicts its own decision: this transaction is left alone");
+                    error!(gid = %self.gid, %illegal, "the transaction log contradicts its own decision: this transaction is left alone");
                     return Err(Stopped);
                 }
             };
@@ -263,7 +273,7 @@ impl Driver {
         let next_attempt_at = self.core.log.now().plus(self.core.lease());
         let decide = Decide { gid: self.gid, choice, owner: self.core.owner, next_attempt_at };
         failpoint::hit(failpoint::DECIDE_BEFORE);
-        let decided = durable(&self.core, "decide", |log| log.decide(decide.clone())).await?;
+        let decided = durable(&self.core, self.gid, "decide", |log| log.decide(decide.clone())).await?;
         failpoint::hit(failpoint::DECIDE_AFTER);
         let (event, branch_count) = match decided {
             Decided::Stands { status, decided_at, cause, branch_count } => {
@@ -272,7 +282,7 @@ impl Driver {
             }
             Decided::CountMoved { branch_count } => (Event::CountMoved, branch_count),
             Decided::Missing => {
-                error!("the transaction is gone from the log");
+                error!(gid = %self.gid, "the transaction is gone from the log");
                 return Err(Stopped);
             }
         };
@@ -301,7 +311,7 @@ impl Driver {
     /// Learns of the branches that were enlisted elsewhere; the events to report, last one first.
     async fn reload(&mut self) -> Result<Vec<Event>, Stopped> {
         let gid = self.gid;
-        let loaded = durable(&self.core, "load", |log| log.load(gid)).await?;
+        let loaded = durable(&self.core, self.gid, "load", |log| log.load(gid)).await?;
         let Some(loaded) = loaded else { return Err(Stopped) };
         Ok(self.news_of(loaded.branches))
     }
@@ -324,22 +334,22 @@ impl Driver {
         let loaded = match self.core.log.load(self.gid).await {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {
-                error!("the transaction is gone from the log");
+                error!(gid = %self.gid, "the transaction is gone from the log");
                 return Err(Stopped);
             }
             Err(error) => {
-                warn!(%error, "not looked at: whoever noticed will notice again");
+                warn!(gid = %self.gid, %error, "not looked at: whoever noticed will notice again");
                 return Ok(None);
             }
         };
         if !loaded.status.has_ended() && !self.ordered && self.core.is_driven_elsewhere(&loaded) {
-            info!("goes on elsewhere");
+            info!(gid = %self.gid, "goes on elsewhere");
             return Err(Stopped);
         }
         let loaded = match self.core.settled(loaded).await {
             Ok(loaded) => loaded,
             Err(error) => {
-                warn!(%error, "not looked at: whoever noticed will notice again");
+                warn!(gid = %self.gid, %error, "not looked at: whoever noticed will notice again");
                 return Ok(None);
             }
         };
@@ -356,7 +366,7 @@ impl Driver {
     async fn finish(&mut self) -> Result<Event, Stopped> {
         let gid = self.gid;
         failpoint::hit(failpoint::FINISH_BEFORE);
-        durable(&self.core, "finish", |log| log.finish(gid)).await?;
+        durable(&self.core, self.gid, "finish", |log| log.finish(gid)).await?;
         failpoint::hit(failpoint::FINISH_AFTER);
         self.record.finished_at = Some(self.core.log.now());
         debug!("finished");
@@ -371,9 +381,9 @@ impl Driver {
         let branches = ids.zip(parking.progress).collect();
         let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
         failpoint::hit(failpoint::PARK_BEFORE);
-        durable(&self.core, "park", |log| log.park(park.clone())).await?;
+        durable(&self.core, self.gid, "park", |log| log.park(park.clone())).await?;
         failpoint::hit(failpoint::PARK_AFTER);
-        info!(%next_attempt_at, "waits in the log");
+        info!(gid = %self.gid, %next_attempt_at, "waits in the log");
         Ok(())
     }
 
@@ -384,7 +394,7 @@ impl Driver {
         let branches = self.machine.branches().map(|branch| (branch.id, branch.progress)).collect();
         let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
         if let Err(error) = self.core.log.park(park).await {
-            warn!(%error, "not handed over: recovery waits for the lease to end");
+            warn!(gid = %self.gid, %error, "not handed over: recovery waits for the lease to end");
         }
     }
 
@@ -516,7 +526,9 @@ async fn enlist_durably(core: &Core, gid: Gid, branch: NewBranch) -> Result<Resu
     failpoint::hit(failpoint::ENLIST_BEFORE);
     let enlisted = match core.log.enlist(gid, branch.clone(), branches_max).await {
         Ok(enlisted) => enlisted,
-        Err(tcc_log::Error::Unknown(_)) => durable(core, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?,
+        Err(tcc_log::Error::Unknown(_)) => {
+            durable(core, gid, "enlist", |log| log.enlist(gid, branch.clone(), branches_max)).await?
+        }
         // Nothing was written, and whoever asked may ask again.
         Err(error) => {
             core.readiness.note(&error);
@@ -541,6 +553,7 @@ async fn enlist_durably(core: &Core, gid: Gid, branch: NewBranch) -> Result<Resu
 /// Repeats a write until it says what stands. Not a method: what is in flight must not be borrowed across its waits.
 async fn durable<'a, T>(
     core: &'a Core,
+    gid: Gid,
     what: &'static str,
     write: impl Fn(&'a dyn TxLog) -> BoxFuture<'a, Result<T, tcc_log::Error>>,
 ) -> Result<T, Stopped> {
@@ -552,11 +565,11 @@ async fn durable<'a, T>(
             Err(error) => error,
         };
         if !error.is_retryable() {
-            error!(%error, what, "the transaction log failed: the transaction waits for recovery");
+            error!(%gid, %error, what, "the transaction log failed: the transaction waits for recovery");
             return Err(Stopped);
         }
         failed += 1;
-        warn!(%error, what, failed, "the transaction log did not answer");
+        warn!(%gid, %error, what, failed, "the transaction log did not answer");
         let delay = core.entropy.jitter(policy.delay_max(failed));
         tokio::select! {
             () = core.aborting.cancelled() => return Err(Stopped),
@@ -572,14 +585,6 @@ pub(crate) fn closed(gid: Gid, status: TxStatus) -> Error {
         decided => format!("transaction {gid} is {decided:?} and takes no more branches"),
     };
     Error::Precondition { reason: "NOT_OPEN", gid, status, message }
-}
-
-/// Waits until then; forever if there is no time.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// When a Try may still reserve: what the participant is told.

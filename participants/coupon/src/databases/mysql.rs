@@ -1,13 +1,64 @@
 //! Coupons on MySQL and MariaDB, under READ COMMITTED. The client counts the rows that an update found, not those that it changed:
 //! the guards are in the `WHERE`, so that both are the same.
 
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use sqlx::{MySql, MySqlConnection, migrate::Migrator};
-use tcc_database::mysql_now;
+use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
 use tcc_types::Gid;
 
-use super::{Books, CouponRows};
-use crate::{Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Issued, NewCoupon, Seen};
+use super::{Books, CouponRows, HeldRow, all_changed, in_order};
+use crate::{Change, Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Held, Issued, NewCoupon, Seen};
+
+/// The row `c` of each coupon of a list, in the list's order and never in another way.
+macro_rules! coupon_of_list {
+    () => {
+        " STRAIGHT_JOIN coupons AS c FORCE INDEX (PRIMARY) ON c.coupon_id = v.coupon_id "
+    };
+}
+
+/// Locks rows in the order of the list.
+const HOLD: &str = concat!(
+    "SELECT c.coupon_id, c.user_id, c.state, c.gid, c.discount_minor, c.expires_at <= ",
+    mysql_now!(),
+    " AS expired FROM ",
+    mysql_list!(coupon_id id),
+    coupon_of_list!(),
+    "FOR UPDATE"
+);
+
+/// Changes rows that are locked.
+const APPLY: &str =
+    concat!("UPDATE ", mysql_list!(coupon_id id, state int, gid id), coupon_of_list!(), "SET c.state = v.state, c.gid = v.gid");
+
+/// A row of a list.
+#[derive(Default, Serialize)]
+struct Item<'a> {
+    coupon_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<String>,
+}
+
+fn item_lists<'a>(items: impl Iterator<Item = Item<'a>>) -> Result<Vec<String>, sqlx::Error> {
+    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn id_lists(coupon_ids: &[&str]) -> Result<Vec<String>, sqlx::Error> {
+    item_lists(coupon_ids.iter().map(|&coupon_id| Item { coupon_id, ..Item::default() }))
+}
+
+fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
+    item_lists(changes.iter().map(|change| Item {
+        coupon_id: change.coupon_id,
+        state: Some(change.state.code()),
+        gid: change.gid.map(|gid| gid.to_string()),
+    }))
+}
 
 impl CouponStore for CouponRows<'_, MySql> {
     type Error = sqlx::Error;
@@ -46,6 +97,22 @@ impl CouponStore for CouponRows<'_, MySql> {
         let update = "UPDATE coupons SET state = 1, gid = NULL WHERE coupon_id = ? AND state = 2 AND gid = ?";
         let done = sqlx::query(update).bind(coupon_id).bind(gid.to_string()).execute(&mut *self.0).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    async fn hold(&mut self, coupon_ids: &[&str]) -> Result<Vec<Option<Held>>, sqlx::Error> {
+        let mut rows: Vec<HeldRow> = Vec::with_capacity(coupon_ids.len());
+        for list in id_lists(coupon_ids)? {
+            rows.extend(sqlx::query_as(HOLD).bind(list).fetch_all(&mut *self.0).await?);
+        }
+        Ok(in_order(coupon_ids, rows))
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let mut changed = 0;
+        for list in change_lists(changes)? {
+            changed += sqlx::query(APPLY).bind(list).execute(&mut *self.0).await?.rows_affected();
+        }
+        all_changed(changes, changed)
     }
 }
 

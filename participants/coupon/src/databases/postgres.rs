@@ -1,12 +1,27 @@
 //! Coupons on PostgreSQL, under READ COMMITTED: a guarded update that waited for another transaction checks its guard again.
 
+#[cfg(test)]
+mod tests;
+
 use sqlx::{PgConnection, Postgres, migrate::Migrator};
 use tcc_database::postgres_now;
 use tcc_participant::Store;
 use tcc_types::Gid;
 
-use super::{Books, CouponRows};
-use crate::{Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Issued, NewCoupon, Seen};
+use super::{Books, CouponRows, HeldRow, all_changed, in_order};
+use crate::{Change, Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Held, Issued, NewCoupon, Seen};
+
+/// Locks the rows in the order of their ids.
+const HOLD: &str = concat!(
+    "SELECT c.coupon_id, c.user_id, c.state, c.gid, c.discount_minor, c.expires_at <= ",
+    postgres_now!(),
+    " AS expired FROM unnest($1::text[]) AS v(coupon_id) JOIN coupons AS c ON c.coupon_id = v.coupon_id ",
+    "ORDER BY c.coupon_id FOR UPDATE OF c"
+);
+
+/// Changes rows that are locked.
+const APPLY: &str = "UPDATE coupons AS c SET state = v.state, gid = v.gid \
+     FROM unnest($1::text[], $2::bigint[], $3::text[]) AS v(coupon_id, state, gid) WHERE c.coupon_id = v.coupon_id";
 
 impl CouponStore for CouponRows<'_, Postgres> {
     type Error = sqlx::Error;
@@ -40,6 +55,21 @@ impl CouponStore for CouponRows<'_, Postgres> {
         let update = "UPDATE coupons SET state = 1, gid = NULL WHERE coupon_id = $1 AND state = 2 AND gid = $2";
         let done = sqlx::query(update).bind(coupon_id).bind(gid.to_string()).execute(&mut *self.0).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    async fn hold(&mut self, coupon_ids: &[&str]) -> Result<Vec<Option<Held>>, sqlx::Error> {
+        let rows: Vec<HeldRow> = sqlx::query_as(HOLD).bind(coupon_ids).fetch_all(&mut *self.0).await?;
+        Ok(in_order(coupon_ids, rows))
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let changed = sqlx::query(APPLY)
+            .bind(changes.iter().map(|change| change.coupon_id).collect::<Vec<_>>())
+            .bind(changes.iter().map(|change| change.state.code()).collect::<Vec<_>>())
+            .bind(changes.iter().map(|change| change.gid.map(|gid| gid.to_string())).collect::<Vec<_>>())
+            .execute(&mut *self.0)
+            .await?;
+        all_changed(changes, changed.rows_affected())
     }
 }
 

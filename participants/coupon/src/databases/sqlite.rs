@@ -1,12 +1,28 @@
 //! Coupons on SQLite, where one connection writes and nothing changes between two statements of a transaction.
 
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use sqlx::{Sqlite, SqliteConnection, migrate::Migrator};
 use tcc_database::sqlite_now;
 use tcc_participant::Store;
 use tcc_types::Gid;
 
-use super::{Books, CouponRows};
-use crate::{Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Issued, NewCoupon, Seen};
+use super::{Books, CouponRows, HeldRow, all_changed, in_order};
+use crate::{Change, Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Held, Issued, NewCoupon, Seen};
+
+/// Reads rows, which only this transaction can change. `CROSS JOIN` is SQLite's word for this order of the loops.
+const HOLD: &str = concat!(
+    "SELECT c.coupon_id, c.user_id, c.state, c.gid, c.discount_minor, c.expires_at <= ",
+    sqlite_now!(),
+    " AS expired FROM json_each(?1) AS v CROSS JOIN coupons AS c ON c.coupon_id = v.value"
+);
+
+/// Changes rows that are there.
+const APPLY: &str = "UPDATE coupons SET state = v.state, gid = v.gid \
+     FROM (SELECT value ->> 0 AS coupon_id, value ->> 1 AS state, value ->> 2 AS gid FROM json_each(?1)) AS v \
+     WHERE coupons.coupon_id = v.coupon_id";
 
 impl CouponStore for CouponRows<'_, Sqlite> {
     type Error = sqlx::Error;
@@ -41,6 +57,22 @@ impl CouponStore for CouponRows<'_, Sqlite> {
         let done = sqlx::query(update).bind(coupon_id).bind(gid.to_string()).execute(&mut *self.0).await?;
         Ok(done.rows_affected() == 1)
     }
+
+    async fn hold(&mut self, coupon_ids: &[&str]) -> Result<Vec<Option<Held>>, sqlx::Error> {
+        let rows: Vec<HeldRow> = sqlx::query_as(HOLD).bind(json(&coupon_ids)?).fetch_all(&mut *self.0).await?;
+        Ok(in_order(coupon_ids, rows))
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let list = changes.iter().map(|change| (change.coupon_id, change.state.code(), change.gid.map(|gid| gid.to_string())));
+        let changed = sqlx::query(APPLY).bind(json(&list.collect::<Vec<_>>())?).execute(&mut *self.0).await?;
+        all_changed(changes, changed.rows_affected())
+    }
+}
+
+/// A list is bound as one text, so that there is one prepared statement however long it is.
+fn json(list: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl Books<Sqlite> {

@@ -3,10 +3,15 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+use std::time::Duration;
+
+use prost::{Message, Name};
 use sqlx::{AssertSqlSafe, MySql, Postgres, Sqlite};
-use tcc_coupon::CouponDatabase;
+use tcc_coupon::{CouponDatabase, NewCoupon};
 use tcc_participant::{DatabaseKind, Store};
+use tcc_proto::coupon::v1::LockCoupon;
 use tcc_servers::{Kind, shared};
+use tcc_types::{BranchId, BranchKey, Clock, Gid, LogName, Payload, SystemClock, SystemEntropy, Timestamp, TryCall};
 use tempfile::TempDir;
 
 /// Makes a test of each generic `async fn name<D: TestDatabase>()` for each database: `postgres::name`.
@@ -71,5 +76,44 @@ impl Fresh {
             DatabaseKind::Postgres => Self { url: shared(Kind::Postgres).create_database(), _folder: None },
             DatabaseKind::Mysql => Self { url: shared(Kind::Mysql).create_database(), _folder: None },
         }
+    }
+}
+
+pub(crate) fn in_a_minute() -> Timestamp {
+    SystemClock.now().plus(Duration::from_secs(60))
+}
+
+pub(crate) fn a_minute_ago() -> Timestamp {
+    SystemClock.now().minus(Duration::from_secs(60))
+}
+
+pub(crate) fn coupon(coupon_id: &str, user_id: &str, expires_at: Timestamp) -> NewCoupon {
+    NewCoupon { coupon_id: coupon_id.to_owned(), user_id: user_id.to_owned(), discount_minor: 500, expires_at }
+}
+
+pub(crate) fn key() -> BranchKey {
+    BranchKey { gid: Gid::mint(SystemClock.now(), &SystemEntropy), branch: BranchId::new("coupon").unwrap() }
+}
+
+pub(crate) fn try_call(key: &BranchKey, coupon_id: &str, user_id: &str) -> TryCall {
+    let value = LockCoupon { coupon_id: coupon_id.to_owned(), user_id: user_id.to_owned() }.encode_to_vec().into();
+    TryCall {
+        key: key.clone(),
+        payload: Payload { type_url: LockCoupon::type_url(), value },
+        not_after: in_a_minute(),
+        ask_after: in_a_minute(),
+        coordinator: LogName::new("test").unwrap(),
+    }
+}
+
+/// What a task draws; the same in every run.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % sides
     }
 }

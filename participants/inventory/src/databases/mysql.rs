@@ -1,13 +1,50 @@
 //! Stock on MySQL and MariaDB, under READ COMMITTED. The client counts the rows that an update found, not those that it changed:
 //! the guards are in the `WHERE`, so that both are the same.
 
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use sqlx::{MySql, MySqlConnection, migrate::Migrator};
-use tcc_database::mysql_now;
+use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
 use tcc_types::{Entropy, SystemEntropy};
 
-use super::{Books, StockRows};
-use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+use super::{Books, StockRows, all_changed, all_fit, in_order};
+use crate::{Change, Changed, Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+
+/// The row `s` of each SKU of a list, in the list's order and never in another way.
+macro_rules! stock_of_list {
+    () => {
+        " STRAIGHT_JOIN stock AS s FORCE INDEX (PRIMARY) ON s.sku = v.sku "
+    };
+}
+
+/// Locks rows in the order of the list.
+const LOCK: &str = concat!("SELECT s.sku, s.available, s.frozen FROM ", mysql_list!(sku id), stock_of_list!(), "FOR UPDATE");
+
+/// Changes rows that are locked.
+const APPLY: &str = concat!(
+    "UPDATE ",
+    mysql_list!(sku id, available int, sold int),
+    stock_of_list!(),
+    "SET s.available = s.available + v.available, s.frozen = s.frozen - v.available - v.sold, s.sold = s.sold + v.sold, ",
+    "s.updated_at = ",
+    mysql_now!()
+);
+
+/// A row of a list.
+#[derive(Serialize)]
+struct Item<'a> {
+    sku: &'a str,
+    available: i64,
+    sold: i64,
+}
+
+fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
+    let items = changes.iter().map(|change| Item { sku: change.sku, available: change.available, sold: change.sold });
+    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+}
 
 impl StockRows<'_, MySql> {
     /// One guarded update of one row; whether it changed.
@@ -60,6 +97,31 @@ impl StockStore for StockRows<'_, MySql> {
     async fn knows(&mut self, sku: &str) -> Result<bool, sqlx::Error> {
         let found = sqlx::query("SELECT 1 FROM stock WHERE sku = ?").bind(sku).fetch_optional(&mut *self.0).await?;
         Ok(found.is_some())
+    }
+
+    async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], _likely: bool) -> Result<Changed, sqlx::Error> {
+        let mut rows: Vec<(String, i64, i64)> = Vec::with_capacity(changes.len());
+        // The same list as for the change; what LOCK does not need of it, it does not read.
+        for list in change_lists(changes)? {
+            rows.extend(sqlx::query_as(LOCK).bind(list).fetch_all(&mut *self.0).await?);
+        }
+        let levels = in_order(changes, rows);
+        if !all_fit(changes, &levels) {
+            return Ok(Changed::Nothing(levels));
+        }
+        let changes: Vec<_> = changes.iter().copied().filter(Change::is_any).collect();
+        if !changes.is_empty() {
+            self.apply(&changes).await?;
+        }
+        Ok(Changed::All)
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let mut changed = 0;
+        for list in change_lists(changes)? {
+            changed += sqlx::query(APPLY).bind(list).execute(&mut *self.0).await?.rows_affected();
+        }
+        all_changed(changes, changed)
     }
 }
 

@@ -1,17 +1,81 @@
 //! Stock on PostgreSQL, under READ COMMITTED: a guarded update that waited for another transaction checks its guard again.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, Postgres, migrate::Migrator};
 use tcc_database::postgres_now;
 use tcc_participant::Store;
 
-use super::{Books, StockRows};
-use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+use super::{Books, StockRows, all_changed, all_fit, in_order};
+use crate::{Change, Changed, Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+
+/// Locks rows in SKU order.
+macro_rules! lock {
+    ($how:literal) => {
+        concat!(
+            "SELECT s.sku, s.available, s.frozen FROM unnest($1::text[]) AS v(sku) JOIN stock AS s ON s.sku = ANY(ARRAY[v.sku]) ",
+            "ORDER BY s.sku FOR UPDATE OF s",
+            $how
+        )
+    };
+}
+const LOCK: &str = lock!("");
+const LOCK_AT_ONCE: &str = lock!(" NOWAIT");
+
+/// Makes those changes that fit, and returns what their rows had before. It takes the rows in the order of the list, or in that of
+/// the index, which is the same.
+const APPLY_FITTING: &str = concat!(
+    "UPDATE stock AS s SET available = s.available + v.available, frozen = s.frozen - v.available - v.sold, ",
+    "sold = s.sold + v.sold, updated_at = ",
+    postgres_now!(),
+    " FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v(sku, available, sold, settled) ",
+    "WHERE s.sku = ANY(ARRAY[v.sku]) AND s.available + v.available >= 0 AND s.frozen >= v.settled ",
+    "RETURNING s.sku, s.available - v.available, s.frozen + v.available + v.sold"
+);
+
+/// Changes rows that are locked. The array of one leaves the planner nothing to hash, to sort or to walk along: it looks each SKU up
+/// by its key, in the order of the list.
+const APPLY: &str = concat!(
+    "UPDATE stock AS s SET available = s.available + v.available, frozen = s.frozen - v.available - v.sold, ",
+    "sold = s.sold + v.sold, updated_at = ",
+    postgres_now!(),
+    " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v(sku, available, sold) WHERE s.sku = ANY(ARRAY[v.sku])"
+);
 
 impl StockRows<'_, Postgres> {
     /// One guarded update of one row; whether it changed.
     async fn change(&mut self, statement: &'static str, line: &Line) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(statement).bind(line.quantity()).bind(line.sku()).execute(&mut *self.0).await?;
         Ok(done.rows_affected() == 1)
+    }
+}
+
+impl StockRows<'_, Postgres> {
+    /// Makes all changes in one statement, which spares locking the rows first; or takes back what it made.
+    async fn apply_fitting(&mut self, changes: &[Change<'_>]) -> Result<Changed, sqlx::Error> {
+        let mut rows: Vec<(String, i64, i64)> = sqlx::query_as(APPLY_FITTING)
+            .bind(column(changes, |change| change.sku))
+            .bind(column(changes, |change| change.available))
+            .bind(column(changes, |change| change.sold))
+            .bind(column(changes, |change| change.settled))
+            .fetch_all(&mut *self.0)
+            .await?;
+        if rows.len() == changes.len() {
+            return Ok(Changed::All);
+        }
+        let made: HashSet<&str> = rows.iter().map(|(sku, ..)| sku.as_str()).collect();
+        let (made, others): (Vec<_>, Vec<_>) = changes.iter().partition(|change| made.contains(change.sku));
+        if !made.is_empty() {
+            self.apply(&made.into_iter().copied().map(Change::undone).collect::<Vec<_>>()).await?;
+        }
+        // These come out of order: who waited for one could wait for somebody that waits for the rows above. Where one is taken the
+        // whole transaction runs anew.
+        let others: Vec<_> = others.iter().map(|change| change.sku).collect();
+        rows.extend(sqlx::query_as(LOCK_AT_ONCE).bind(others).fetch_all(&mut *self.0).await?);
+        Ok(Changed::Nothing(in_order(changes, rows)))
     }
 }
 
@@ -58,6 +122,37 @@ impl StockStore for StockRows<'_, Postgres> {
         let found = sqlx::query("SELECT 1 FROM stock WHERE sku = $1").bind(sku).fetch_optional(&mut *self.0).await?;
         Ok(found.is_some())
     }
+
+    async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], likely: bool) -> Result<Changed, sqlx::Error> {
+        if likely && changes.iter().all(Change::is_any) {
+            return self.apply_fitting(changes).await;
+        }
+        let rows = sqlx::query_as(LOCK).bind(column(changes, |change| change.sku)).fetch_all(&mut *self.0).await?;
+        let levels = in_order(changes, rows);
+        if !all_fit(changes, &levels) {
+            return Ok(Changed::Nothing(levels));
+        }
+        let changes: Vec<_> = changes.iter().copied().filter(Change::is_any).collect();
+        if !changes.is_empty() {
+            self.apply(&changes).await?;
+        }
+        Ok(Changed::All)
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let changed = sqlx::query(APPLY)
+            .bind(column(changes, |change| change.sku))
+            .bind(column(changes, |change| change.available))
+            .bind(column(changes, |change| change.sold))
+            .execute(&mut *self.0)
+            .await?;
+        all_changed(changes, changed.rows_affected())
+    }
+}
+
+/// One column of a list, as it is bound to `unnest`.
+fn column<'a, V>(changes: &[Change<'a>], of: impl Fn(&Change<'a>) -> V) -> Vec<V> {
+    changes.iter().map(of).collect()
 }
 
 impl Books<Postgres> {

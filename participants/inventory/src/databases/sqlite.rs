@@ -1,11 +1,27 @@
 //! Stock on SQLite, where one connection writes and nothing changes between two statements of a transaction.
 
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use sqlx::{Sqlite, SqliteConnection, migrate::Migrator};
 use tcc_database::sqlite_now;
 use tcc_participant::Store;
 
-use super::{Books, StockRows};
-use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+use super::{Books, StockRows, all_changed, all_fit, in_order};
+use crate::{Change, Changed, Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+
+/// Reads rows, which only this transaction can change. `CROSS JOIN` is SQLite's word for this order of the loops.
+const READ: &str = "SELECT s.sku, s.available, s.frozen FROM json_each(?1) AS v CROSS JOIN stock AS s ON s.sku = v.value";
+
+/// Changes rows that are there.
+const APPLY: &str = concat!(
+    "UPDATE stock SET available = stock.available + v.available, frozen = stock.frozen - v.available - v.sold, ",
+    "sold = stock.sold + v.sold, updated_at = ",
+    sqlite_now!(),
+    " FROM (SELECT value ->> 0 AS sku, value ->> 1 AS available, value ->> 2 AS sold FROM json_each(?1)) AS v ",
+    "WHERE stock.sku = v.sku"
+);
 
 impl StockRows<'_, Sqlite> {
     /// One guarded update of one row; whether it changed.
@@ -58,6 +74,38 @@ impl StockStore for StockRows<'_, Sqlite> {
         let found = sqlx::query("SELECT 1 FROM stock WHERE sku = ?1").bind(sku).fetch_optional(&mut *self.0).await?;
         Ok(found.is_some())
     }
+
+    async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], _likely: bool) -> Result<Changed, sqlx::Error> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(READ).bind(sku_list(changes)?).fetch_all(&mut *self.0).await?;
+        let levels = in_order(changes, rows);
+        if !all_fit(changes, &levels) {
+            return Ok(Changed::Nothing(levels));
+        }
+        let changes: Vec<_> = changes.iter().copied().filter(Change::is_any).collect();
+        if !changes.is_empty() {
+            self.apply(&changes).await?;
+        }
+        Ok(Changed::All)
+    }
+
+    async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
+        let changed = sqlx::query(APPLY).bind(change_list(changes)?).execute(&mut *self.0).await?;
+        all_changed(changes, changed.rows_affected())
+    }
+}
+
+/// `["sku", ...]`: a list is bound as one text, so that there is one prepared statement however long it is.
+fn sku_list(changes: &[Change<'_>]) -> Result<String, sqlx::Error> {
+    json(&changes.iter().map(|change| change.sku).collect::<Vec<_>>())
+}
+
+/// `[["sku", available, sold], ...]`
+fn change_list(changes: &[Change<'_>]) -> Result<String, sqlx::Error> {
+    json(&changes.iter().map(|change| (change.sku, change.available, change.sold)).collect::<Vec<_>>())
+}
+
+fn json(list: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl Books<Sqlite> {

@@ -3,10 +3,15 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+use std::time::Duration;
+
+use prost::{Message, Name};
 use sqlx::{AssertSqlSafe, MySql, Postgres, Sqlite};
-use tcc_inventory::StockDatabase;
+use tcc_inventory::{Line, Receipt, StockDatabase};
 use tcc_participant::{DatabaseKind, Store};
+use tcc_proto::inventory::v1::{ReserveStock, StockLine};
 use tcc_servers::{Kind, shared};
+use tcc_types::{BranchId, BranchKey, Clock, Gid, LogName, Payload, SystemClock, SystemEntropy, Timestamp, TryCall};
 use tempfile::TempDir;
 
 /// Makes a test of each generic `async fn name<D: TestDatabase>()` for each database: `postgres::name`.
@@ -71,5 +76,41 @@ impl Fresh {
             DatabaseKind::Postgres => Self { url: shared(Kind::Postgres).create_database(), _folder: None },
             DatabaseKind::Mysql => Self { url: shared(Kind::Mysql).create_database(), _folder: None },
         }
+    }
+}
+
+pub(crate) fn in_a_minute() -> Timestamp {
+    SystemClock.now().plus(Duration::from_secs(60))
+}
+
+pub(crate) fn key() -> BranchKey {
+    BranchKey { gid: Gid::mint(SystemClock.now(), &SystemEntropy), branch: BranchId::new("stock").unwrap() }
+}
+
+pub(crate) fn receipt(id: &str, sku: &str, quantity: i64) -> Receipt {
+    Receipt { id: id.to_owned(), line: Line::new(sku, quantity).unwrap() }
+}
+
+pub(crate) fn try_call(key: &BranchKey, lines: &[(&str, i64)]) -> TryCall {
+    let lines = lines.iter().map(|(sku, quantity)| StockLine { sku: (*sku).to_owned(), quantity: *quantity }).collect();
+    let value = ReserveStock { lines }.encode_to_vec().into();
+    TryCall {
+        key: key.clone(),
+        payload: Payload { type_url: ReserveStock::type_url(), value },
+        not_after: in_a_minute(),
+        ask_after: in_a_minute(),
+        coordinator: LogName::new("test").unwrap(),
+    }
+}
+
+/// What a task draws; the same in every run.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % sides
     }
 }

@@ -1,74 +1,7 @@
 //! The decisions on an in-process store.
 
-use std::{collections::BTreeMap, convert::Infallible};
-
-use tcc_types::{SystemEntropy, Timestamp};
-
 use super::*;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
-    user_id: String,
-    discount_minor: i64,
-    expired: bool,
-    state: CouponState,
-    gid: Option<Gid>,
-}
-
-#[derive(Default)]
-struct Memory {
-    rows: BTreeMap<String, Row>,
-    /// Locks that fail although the coupon is free, as if it had been freed just after.
-    missed_locks: usize,
-}
-
-impl Memory {
-    fn with(coupon_id: &str, state: CouponState, expired: bool) -> Self {
-        let gid = (state != CouponState::Issued).then(gid);
-        let row = Row { user_id: "u1".to_owned(), discount_minor: 500, expired, state, gid };
-        Self { rows: [(coupon_id.to_owned(), row)].into(), missed_locks: 0 }
-    }
-
-    fn settle(&mut self, coupon_id: &str, gid: Gid, state: CouponState) -> bool {
-        let row = self.rows.get_mut(coupon_id).filter(|row| row.state == CouponState::Locked && row.gid == Some(gid));
-        let Some(row) = row else { return false };
-        row.state = state;
-        row.gid = (state != CouponState::Issued).then_some(gid);
-        true
-    }
-}
-
-impl CouponStore for Memory {
-    type Error = Infallible;
-
-    async fn lock(&mut self, claim: &Claim, gid: Gid) -> Result<Option<i64>, Infallible> {
-        if self.missed_locks > 0 {
-            self.missed_locks -= 1;
-            return Ok(None);
-        }
-        let free = |row: &&mut Row| row.state == CouponState::Issued && row.user_id == claim.user_id() && !row.expired;
-        let Some(row) = self.rows.get_mut(claim.coupon_id()).filter(free) else { return Ok(None) };
-        (row.state, row.gid) = (CouponState::Locked, Some(gid));
-        Ok(Some(row.discount_minor))
-    }
-
-    async fn look(&mut self, coupon_id: &str) -> Result<Option<Seen>, Infallible> {
-        let see = |row: &Row| Seen { user_id: row.user_id.clone(), state: row.state, expired: row.expired };
-        Ok(self.rows.get(coupon_id).map(see))
-    }
-
-    async fn spend(&mut self, coupon_id: &str, gid: Gid) -> Result<bool, Infallible> {
-        Ok(self.settle(coupon_id, gid, CouponState::Used))
-    }
-
-    async fn release(&mut self, coupon_id: &str, gid: Gid) -> Result<bool, Infallible> {
-        Ok(self.settle(coupon_id, gid, CouponState::Issued))
-    }
-}
-
-fn gid() -> Gid {
-    Gid::mint(Timestamp::from_millis(1_790_000_000_000), &SystemEntropy)
-}
+use crate::memory::{Memory, gid};
 
 async fn refusal(store: &mut Memory, coupon_id: &str, user_id: &str) -> String {
     match lock(store, &Claim::new(coupon_id, user_id).unwrap(), gid()).await.unwrap() {
