@@ -1,6 +1,7 @@
 //! The integration-test cluster: starts the gateway and both participants as real processes, breaks them, measures them, and
 //! checks that the books balance. The demo, `serve` and the tests all stand on [`harness`]. Nothing shipped depends on this crate.
 
+pub mod bench;
 pub mod cli;
 pub mod demo;
 pub mod explain;

@@ -4,7 +4,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tcc_cluster::{cli, demo, harness, serve, survive};
+use tcc_cluster::{bench, cli, demo, harness, serve, survive};
+
+/// Messages are many small allocations, often freed by another thread than the one that made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Orders over gRPC, all or nothing, on this machine.
 #[derive(Debug, Parser)]
@@ -24,6 +28,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Kills gateways, the database server or a participant again and again under steady orders, and tells what was lost.
     Survive(survive::SurviveArgs),
+    /// Measures orders per second and latency, beside an older build and beside the bare database.
+    Bench(bench::BenchArgs),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -53,6 +59,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => return demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Survive(args) => return survive::run(args).await,
+        Command::Bench(args) => return bench::run(args).await,
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

@@ -6,6 +6,10 @@ use clap::Parser;
 use tcc_inventory::{Config, ENV_PREFIX, run};
 use tcc_service::{config, shutdown, telemetry};
 
+/// Messages are many small allocations, often freed by another thread than the one that made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps stock, as a participant of global transactions.
 #[derive(Parser)]
 #[command(version, about)]

@@ -171,7 +171,7 @@ impl Extractor for Incoming<'_> {
 pub(crate) fn call_span<B>(request: &http::Request<B>) -> Span {
     let method = request.uri().path().trim_start_matches('/');
     if !request.headers().contains_key("traceparent") {
-        return tracing::info_span!("call", rpc = method);
+        return tracing::debug_span!("call", rpc = method);
     }
     let span = tracing::info_span!(target: TRACED, "call", rpc = method, trace_id = tracing::field::Empty);
     if span.is_disabled() {

@@ -45,6 +45,7 @@ macro_rules! on_each_store {
 }
 
 mod bad_input;
+mod bench;
 mod command_line;
 mod coordinator;
 mod database_faults;
