@@ -196,6 +196,10 @@ impl<D: OrderDatabase> Participant for OrderBranch<D> {
 }
 
 impl<D: OrderDatabase> BatchParticipant for OrderBranch<D> {
+    fn foresee(&self, _: &PlaceOrder) -> Option<Tried<()>> {
+        Some(Tried::reserved(()))
+    }
+
     async fn on_batch(&self, conn: &mut ConnectionOf<Self>, batch: Batch<Self>) -> Result<Vec<Tried<()>>, HandlerError> {
         let confirms = batch.confirms.iter().map(|(branch, ())| (branch.gid(), Decision::Confirm));
         let cancels = batch.cancels.iter().map(|(branch, ())| (branch.gid(), Decision::Cancel));

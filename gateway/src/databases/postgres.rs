@@ -15,8 +15,11 @@ const INSERT_ALL: &str = "INSERT INTO orders (order_id, order_key, initiator, us
      SELECT v.*, $8::smallint FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[]) \
      AS v ON CONFLICT (order_id) DO NOTHING RETURNING order_id";
 
+/// Each order is looked up by its id. Written as a plain join on both columns, the planner would walk through all orders for those of
+/// status 1 for as long as it takes the table for small: it may plan when there is hardly an order, and keep the plan.
 const SETTLE_ALL: &str = "UPDATE orders AS o SET status = v.status \
-     FROM unnest($1::text[], $2::bigint[]) AS v(order_id, status) WHERE o.order_id = v.order_id AND o.status = 1";
+     FROM unnest($1::text[], $2::bigint[]) AS v(order_id, status) \
+     WHERE o.order_id = ANY(ARRAY[v.order_id]) AND o.status + 0 = 1";
 
 impl OrderStore for OrderRows<'_, Postgres> {
     type Error = sqlx::Error;

@@ -3,21 +3,28 @@
 #[cfg(test)]
 mod tests;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, migrate::Migrator};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, migrate::Migrator};
+use tcc_database::{sqlite::lists::ManyRows, sqlite_given};
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
 
-use super::{Books, OrderRows, changed, inserted_among, json, lines_to_text, settled};
+use super::{Books, OrderRows, changed, inserted_among, lines_to_text, settled};
 use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
 
-/// Which rows it inserted, it returns.
-const INSERT_ALL: &str = "INSERT INTO orders (order_id, order_key, initiator, user_id, lines, coupon_id, hold, status) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, ?2 FROM json_each(?1) \
-     WHERE TRUE ON CONFLICT (order_id) DO NOTHING RETURNING order_id";
+/// Which rows it inserted, it returns. The value before the list is the status.
+const INSERT_ALL: ManyRows = ManyRows {
+    head: "INSERT INTO orders (status, order_id, order_key, initiator, user_id, lines, coupon_id, hold) \
+           SELECT ?, * FROM (VALUES ",
+    width: 7,
+    tail: ") WHERE column1 IS NOT NULL ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
+};
 
-const SETTLE_ALL: &str = "UPDATE orders SET status = v.status \
-     FROM (SELECT value ->> 0 AS order_id, value ->> 1 AS status FROM json_each(?1)) AS v \
-     WHERE orders.order_id = v.order_id AND orders.status = 1";
+/// The plus sign keeps the planner from taking the status for a reason to go through the orders.
+const SETTLE_ALL: ManyRows = ManyRows {
+    head: "UPDATE orders SET status = v.column2 FROM (VALUES ",
+    width: 2,
+    tail: concat!(") AS v WHERE ", sqlite_given!(), " AND orders.order_id = v.column1 AND +orders.status = 1"),
+};
 
 impl OrderStore for OrderRows<'_, Sqlite> {
     type Error = sqlx::Error;
@@ -52,19 +59,31 @@ impl OrderStore for OrderRows<'_, Sqlite> {
     async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, sqlx::Error> {
         let mut rows = Vec::with_capacity(orders.len());
         for (id, placed) in orders {
-            let (order_key, initiator) = (placed.order_key().as_str(), placed.initiator().as_str());
-            let lines = lines_to_text(placed)?;
-            rows.push((id.to_string(), order_key, initiator, placed.user_id(), lines, placed.coupon_id(), placed.hold()));
+            rows.push((id.to_string(), *placed, lines_to_text(placed)?));
         }
-        let inserted: Vec<String> =
-            sqlx::query_scalar(INSERT_ALL).bind(json(&rows)?).bind(RowStatus::Tried.code()).fetch_all(&mut *self.0).await?;
+        let inserted = INSERT_ALL
+            .fetch(self.0, &[RowStatus::Tried.code()], &rows, |values, (id, placed, lines)| {
+                values
+                    .put(id.as_str())
+                    .put(placed.order_key().as_str())
+                    .put(placed.initiator().as_str())
+                    .put(placed.user_id())
+                    .put(lines.as_str())
+                    .put(placed.coupon_id())
+                    .put(placed.hold());
+            })
+            .await?;
+        let inserted = inserted.iter().map(|row| row.try_get("order_id")).collect::<Result<Vec<String>, _>>()?;
         inserted_among(orders, &inserted)
     }
 
     async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, sqlx::Error> {
-        let rows: Vec<_> = settles.iter().map(|(id, decision)| (id.to_string(), settled(*decision).code())).collect();
-        let done = sqlx::query(SETTLE_ALL).bind(json(&rows)?).execute(&mut *self.0).await?;
-        changed(done.rows_affected())
+        let done = SETTLE_ALL
+            .execute(self.0, &[], settles, |values, (id, decision)| {
+                values.put(id.to_string()).put(settled(*decision).code());
+            })
+            .await?;
+        changed(done)
     }
 }
 

@@ -4,6 +4,7 @@ mod gate;
 
 use std::{sync::Arc, time::Duration};
 
+use tcc_log::Due;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::gate::{Gate, Ticket};
@@ -16,6 +17,7 @@ pub(crate) struct Admission {
     in_flight_max: usize,
     idle: Arc<Semaphore>,
     recovery: Arc<Semaphore>,
+    recovery_stuck: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     watches_max: usize,
 }
@@ -46,11 +48,13 @@ impl Admission {
             in_flight: Gate::new(
                 config.transactions_in_flight_max,
                 config.admission_queue_max,
-                Duration::from_millis(config.admission_wait_ms),
+                // A transaction's lease begins before it waits.
+                Duration::from_millis(config.admission_wait_ms.min(config.lease_ms / 4)),
             ),
             in_flight_max: config.transactions_in_flight_max,
             idle: places(config.idle_drivers_max),
             recovery: places(config.recovery_in_flight_max),
+            recovery_stuck: places(config.recovery_stuck_max),
             watches: places(config.watches_max),
             watches_max: config.watches_max,
         }
@@ -72,14 +76,22 @@ impl Admission {
         Arc::clone(&self.idle).try_acquire_owned().ok().map(|permit| Place(Held::Counted(permit)))
     }
 
-    /// For a transaction that recovery takes up; `None`: later.
-    pub(crate) fn recover(&self) -> Option<Place> {
-        Arc::clone(&self.recovery).try_acquire_owned().ok().map(|permit| Place(Held::Counted(permit)))
+    /// For a transaction of this kind that recovery takes up; `None`: later.
+    pub(crate) fn recover(&self, due: Due) -> Option<Place> {
+        Arc::clone(self.recovery(due)).try_acquire_owned().ok().map(|permit| Place(Held::Counted(permit)))
     }
 
-    /// How many more recovery may take up now.
-    pub(crate) fn recoverable(&self) -> usize {
-        self.recovery.available_permits()
+    /// How many more of this kind recovery may take up now.
+    pub(crate) fn recoverable(&self, due: Due) -> usize {
+        self.recovery(due).available_permits()
+    }
+
+    /// Apart, since a stuck transaction holds its place for as long as its participant says nothing.
+    const fn recovery(&self, due: Due) -> &Arc<Semaphore> {
+        match due {
+            Due::Fresh => &self.recovery,
+            Due::Stuck => &self.recovery_stuck,
+        }
     }
 
     /// For a stream that watches a transaction.

@@ -18,7 +18,8 @@ pub struct Config {
     pub transactions_in_flight_max: usize,
     /// Requests that wait for their turn; more are refused at once.
     pub admission_queue_max: usize,
-    /// How long a request may wait for its turn. While the next in turn has waited half of it, new ones are refused at once.
+    /// How long a request may wait for its turn, and never longer than a quarter of `lease_ms`. While the next in turn has waited
+    /// half of it, new ones are refused at once.
     pub admission_wait_ms: u64,
     /// Undecided transactions that wait for a request and are kept in memory; more wait in the log.
     pub idle_drivers_max: usize,
@@ -56,8 +57,11 @@ pub struct Config {
     pub recovery_interval_ms: u64,
     /// Transactions that recovery takes up at once.
     pub recovery_batch_max: u32,
-    /// Transactions that recovery drives at the same time, beside those in flight.
+    /// Transactions without a stuck branch that recovery drives at the same time, beside those in flight.
     pub recovery_in_flight_max: usize,
+    /// Transactions with a stuck branch that recovery drives at the same time, beside the others: however many are stuck, they keep
+    /// nothing else waiting.
+    pub recovery_stuck_max: usize,
     /// How long a transaction is its driver's before recovery, here or in another gateway, may claim it. Drivers prolong it three
     /// times within that time, so this and `recovery_interval_ms` say how soon a dead gateway's work is taken up.
     pub lease_ms: u64,
@@ -108,6 +112,7 @@ impl Default for Config {
             recovery_interval_ms: 500,
             recovery_batch_max: 256,
             recovery_in_flight_max: 1_024,
+            recovery_stuck_max: 256,
             lease_ms: 3_000,
             probe_interval_ms: 1_000,
             retention_interval_ms: 60_000,
@@ -138,6 +143,7 @@ impl Config {
         require((1..=1_048_576).contains(&self.payload_bytes_max), "payload_bytes_max", "must be 1 to 1,048,576");
         require(self.transactions_in_flight_max > 0, "transactions_in_flight_max", "must be at least 1");
         require(self.recovery_in_flight_max > 0, "recovery_in_flight_max", "must be at least 1");
+        require(self.recovery_stuck_max > 0, "recovery_stuck_max", "must be at least 1");
         require(self.recovery_batch_max > 0, "recovery_batch_max", "must be at least 1");
         require(self.recovery_interval_ms > 0, "recovery_interval_ms", "must be at least 1");
         require(self.call_timeout_ms > 0, "call_timeout_ms", "must be at least 1");

@@ -24,6 +24,9 @@ use crate::{
     validate::{self, Deadlines},
 };
 
+/// How far apart the looks of one who waits come to be, in `watch_interval_ms`.
+const LOOKS_APART_MAX: u32 = 8;
+
 /// Runs global transactions. Clones share the same coordinator.
 ///
 /// Every call is cancel-safe: a dropped call never drops the transaction, which goes on without its caller.
@@ -314,11 +317,12 @@ impl Coordinator {
     /// Makes a transaction durable and drives it, or joins the one that is there.
     async fn begin_durably(&self, transaction: NewTransaction) -> Result<Joined, Error> {
         self.0.readiness.check()?;
-        let place = self.0.admission.admit().await?;
-        // Also for those who waited.
-        if self.0.draining.is_cancelled() {
-            return Err(Error::Draining);
-        }
+        let place = tokio::select! {
+            biased;
+            // Also for those who wait.
+            () = self.0.draining.cancelled() => return Err(Error::Draining),
+            place = self.0.admission.admit() => place?,
+        };
         let core = Arc::clone(&self.0);
         let (told, begun) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave behind what is durable and has no driver.
@@ -442,7 +446,8 @@ impl Coordinator {
     /// Waits until its driver here is gone, or the transaction is as wanted: by the driver, or by what another gateway did, of
     /// which the driver need not hear.
     async fn see_driven(&self, gid: Gid, handle: &mut Handle, wanted: &impl Fn(&TxView) -> bool) -> Option<TxView> {
-        let interval = Duration::from_millis(self.0.config.watch_interval_ms);
+        let mut interval = Duration::from_millis(self.0.config.watch_interval_ms);
+        let longest = interval * LOOKS_APART_MAX;
         loop {
             let waited = async { handle.view.wait_for(|view| wanted(view)).await.ok().map(|view| view.clone()) };
             if !self.0.log.is_shared() {
@@ -451,6 +456,8 @@ impl Coordinator {
             if let Ok(view) = timeout(interval, waited).await {
                 return view;
             }
+            // A slow log is not made faster by asking it ever again.
+            interval = (interval * 2).min(longest);
             // Of what does not answer, whoever waits next may learn more.
             if let Ok(view) = self.get(gid).await
                 && wanted(&view)

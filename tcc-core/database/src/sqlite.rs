@@ -1,4 +1,6 @@
-//! What all SQLite databases have in common: how a URL names their file, and how their clock is read.
+//! What all SQLite databases have in common: how a URL names their file, how their clock is read, how a statement takes many rows.
+
+pub mod lists;
 
 use std::path::PathBuf;
 

@@ -26,7 +26,7 @@ pub use error::Error;
 pub use log::{DatabaseLog, LogStats};
 pub use options::LogOptions;
 pub use record::{
-    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Deleted, Enlisted,
+    AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Deleted, Due, Enlisted,
     ListFilter, MarkedSettled, NewAudit, NewBranch, NewTransaction, Owner, Park, RENEW_MAX, Settled, Stuck, StuckBranch,
     StuckKind, TryOrder, TxRecord,
 };

@@ -19,8 +19,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, LogOptions, MarkedSettled, NewAudit, NewBranch,
-    NewTransaction, Owner, Park, RENEW_MAX, StuckBranch, TxLog, TxRecord,
+    AuditRecord, Begun, Decide, Decided, Deleted, Due, Enlisted, Error, ListFilter, LogOptions, MarkedSettled, NewAudit,
+    NewBranch, NewTransaction, Owner, Park, RENEW_MAX, StuckBranch, TxLog, TxRecord,
     fault::{Fault, closed},
     mysql,
     options::Database,
@@ -213,8 +213,8 @@ impl TxLog for DatabaseLog {
         self.send(Write::Park(ask), reply).await
     }
 
-    async fn claim(&self, owner: Owner, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
-        let (ask, reply) = Ask::new(Claim { owner, limit, lease });
+    async fn claim(&self, owner: Owner, due: Due, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
+        let (ask, reply) = Ask::new(Claim { owner, due, limit, lease });
         self.send(Write::Alone(Alone::Claim(ask)), reply).await
     }
 

@@ -19,6 +19,25 @@ impl Owner {
     pub const NOBODY: Self = Self(0);
 }
 
+/// Which of the transactions that are due a claim is for. Each kind is claimed for itself, so that neither waits for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Due {
+    /// None of its branches was ever stuck.
+    Fresh,
+    /// Some branch of it was parked as stuck. It stays of this kind to its end.
+    Stuck,
+}
+
+impl Due {
+    /// As the column `has_stuck` has it.
+    pub(crate) const fn has_stuck(self) -> i64 {
+        match self {
+            Self::Fresh => 0,
+            Self::Stuck => 1,
+        }
+    }
+}
+
 /// What became of [`TxLog::delete_ended`](crate::TxLog::delete_ended).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deleted {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tcc_types::{BranchKey, Gid, LogName, Timestamp, TxStatus};
 
 use crate::{
-    AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
+    AuditRecord, Begun, Decide, Decided, Deleted, Due, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
     NewTransaction, Owner, Park, StuckBranch, TxRecord,
 };
 
@@ -58,10 +58,11 @@ pub trait TxLog: Send + Sync + 'static {
     /// Remembers how far branches are and when to go on. Changes nothing where the transaction has ended or is another owner's.
     async fn park(&self, park: Park) -> Result<(), Error>;
 
-    /// Claims up to `limit` unfinished transactions that are due (`next_attempt_at` has passed, by the database's clock), earliest
-    /// first: they become `owner`'s and their `next_attempt_at` becomes now plus `lease`, durably, before they are returned with
+    /// Claims up to `limit` unfinished transactions of this kind that are due (`next_attempt_at` has passed, by the database's clock),
+    /// earliest first: they become `owner`'s and their `next_attempt_at` becomes now plus `lease`, durably, before they are returned with
     /// their branches. Side by side with other claims it waits for none and shares nothing.
-    async fn claim(&self, owner: Owner, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error>;
+    /// It costs what it claims: neither history, nor what is due and of the other kind.
+    async fn claim(&self, owner: Owner, due: Due, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error>;
 
     /// Prolongs leases: of these transactions, those that are unfinished and still `owner`'s get `next_attempt_at` now plus
     /// `lease`. Returns which; the others have ended or are another owner's. At most [`RENEW_MAX`](crate::RENEW_MAX) at once.

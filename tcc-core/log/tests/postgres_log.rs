@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use sqlx::{Connection, Executor, PgConnection};
 use tcc_log::{
-    Begun, DatabaseLog, Decide, Decided, Enlisted, Error, LogOptions, NewTransaction, TxLog,
+    Begun, DatabaseLog, Decide, Decided, Due, Enlisted, Error, LogOptions, NewTransaction, TxLog,
     conformance::samples::{self, audit, cancel, confirm, initiator, transaction},
 };
 use tcc_servers::{Kind, PASSWORD, Server, shared};
@@ -97,10 +97,10 @@ async fn what_this_version_cannot_read_does_not_keep_the_rest_from_being_taken_u
     let damage = "UPDATE tcc_log_transactions SET cause = '{\"ALaterVersions\":{}}' WHERE initiator = 'later'";
     tool(&url).await.execute(damage).await.unwrap();
     let owner = log.take_owner().await.unwrap();
-    let claimed = log.claim(owner, 10, Duration::from_secs(60)).await.unwrap();
+    let claimed = log.claim(owner, Due::Fresh, 10, Duration::from_secs(60)).await.unwrap();
     assert_eq!(claimed.iter().map(|record| record.gid).collect::<Vec<_>>(), [known.gid]);
     // It is not in the way next time either.
-    assert!(log.claim(owner, 10, Duration::from_secs(60)).await.unwrap().is_empty());
+    assert!(log.claim(owner, Due::Fresh, 10, Duration::from_secs(60)).await.unwrap().is_empty());
     assert!(matches!(log.load(later.gid).await, Err(Error::Unusable(_))));
 }
 

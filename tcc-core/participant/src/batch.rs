@@ -45,6 +45,13 @@ impl<P: Participant + ?Sized> fmt::Debug for Batch<P> {
 /// Where it fails, its transaction is rolled back and the operations run one by one through the handlers of [`Participant`];
 /// a single operation goes there from the beginning.
 pub trait BatchParticipant: Participant {
+    /// What a Try of this payload reserves and answers if it is not refused, where that is known before: it is then written
+    /// together with the branch's row, which saves a second write of it. What [`BatchParticipant::on_batch`] returns is what counts.
+    fn foresee(&self, payload: &Self::Payload) -> Option<Tried<Self::Reserved>> {
+        let _ = payload;
+        None
+    }
+
     /// Spends, releases and reserves. Returns what became of each Try, in their order.
     ///
     /// Several batches may run at the same time, also in other processes: rows that they share are taken in one order, for the

@@ -33,6 +33,21 @@ pub trait Database: sqlx::Database + Sized {
     /// True if the same transaction may succeed when it runs again from its beginning, at once.
     fn is_retryable(error: &dyn DatabaseError) -> bool;
 
+    /// Whether [`Database::insert_foreseen`] keeps what is foreseen.
+    const FORESEES: bool = false;
+
+    /// As [`Database::insert_tried`]; with [`Database::FORESEES`] each row that it inserts also has, from the beginning, what its
+    /// Try is foreseen to reserve and to answer. What turns out otherwise is written by [`Database::keep_reserved`] or
+    /// [`Database::keep_refusals`], as ever.
+    fn insert_foreseen(
+        conn: &mut Self::Connection,
+        calls: &[&TryCall],
+        foreseen: &[Option<Kept<'_>>],
+    ) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send {
+        let _ = foreseen;
+        Self::insert_tried(conn, calls)
+    }
+
     /// See [`BarrierStore::insert_tried`].
     fn insert_tried(
         conn: &mut Self::Connection,
@@ -56,9 +71,9 @@ pub trait Database: sqlx::Database + Sized {
     /// that comes after theirs.
     fn look(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
 
-    /// Fails if the database has ended the transaction that settled these rows, or will not commit it, and `COMMIT` would not say
-    /// so: the handler ignored an error.
-    fn check_settled(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Fails if the database has ended the transaction that settled these rows (or inserted them, with [`Database::FORESEES`]), or
+    /// will not commit it, and `COMMIT` would not say so: the handler ignored an error.
+    fn check_written(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// See [`BarrierStore::keep_reserved`].
     fn keep_reserved(conn: &mut Self::Connection, kept: &[Kept<'_>]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -202,43 +217,60 @@ pub struct BranchRow {
 /// The barrier's statements on a connection of the caller's, in a transaction of the caller's.
 ///
 /// With [`tcc_barrier::steps`] this is the way in for a caller who has a transaction but no [`Participant`](crate::Participant).
-pub struct Barrier<'c, D: Database>(&'c mut D::Connection);
+pub struct Barrier<'c, D: Database> {
+    conn: &'c mut D::Connection,
+    /// In the order of their keys.
+    foreseen: &'c [Kept<'c>],
+}
 
 impl<'c, D: Database> Barrier<'c, D> {
     /// On this connection, which must be in a transaction.
     pub const fn new(conn: &'c mut D::Connection) -> Self {
-        Self(conn)
+        Self { conn, foreseen: &[] }
+    }
+
+    /// As [`Barrier::new`], for a caller who can tell what some tries will reserve and answer if they are not refused: it is kept
+    /// as their rows are inserted, if [`Database::FORESEES`]. In the order of the keys.
+    pub(crate) const fn foreseeing(conn: &'c mut D::Connection, foreseen: &'c [Kept<'c>]) -> Self {
+        Self { conn, foreseen }
     }
 }
 
 impl<D: Database> BarrierStore for Barrier<'_, D> {
     type Error = sqlx::Error;
 
-    fn insert_tried(&mut self, calls: &[&TryCall]) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send {
-        D::insert_tried(self.0, calls)
+    async fn insert_tried(&mut self, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
+        if self.foreseen.is_empty() {
+            return D::insert_tried(self.conn, calls).await;
+        }
+        let foreseen = calls.iter().map(|call| {
+            let place = self.foreseen.binary_search_by(|kept| kept.key.cmp(&call.key)).ok()?;
+            Some(self.foreseen[place])
+        });
+        D::insert_foreseen(self.conn, calls, &foreseen.collect::<Vec<_>>()).await
     }
 
     fn settle_tried(
         &mut self,
         settles: &[(&BranchKey, Decision)],
     ) -> impl Future<Output = Result<Vec<Option<Bytes>>, sqlx::Error>> + Send {
-        D::settle_tried(self.0, settles)
+        D::settle_tried(self.conn, settles)
     }
 
     fn insert_cancelled(&mut self, calls: &[&CancelCall]) -> impl Future<Output = Result<Vec<bool>, sqlx::Error>> + Send {
-        D::insert_cancelled(self.0, calls)
+        D::insert_cancelled(self.conn, calls)
     }
 
     fn look(&mut self, keys: &[&BranchKey]) -> impl Future<Output = Result<Look, sqlx::Error>> + Send {
-        D::look(self.0, keys)
+        D::look(self.conn, keys)
     }
 
     fn keep_reserved(&mut self, kept: &[Kept<'_>]) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        D::keep_reserved(self.0, kept)
+        D::keep_reserved(self.conn, kept)
     }
 
     fn keep_refusals(&mut self, refused: &[(&BranchKey, &Refusal)]) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        D::keep_refusals(self.0, refused)
+        D::keep_refusals(self.conn, refused)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod job;
 mod queue;
+mod running;
 mod slots;
 mod worker;
 
@@ -20,10 +21,7 @@ use self::{
     queue::Queue,
     slots::Slots,
 };
-use crate::{
-    BatchParticipant, Database, Participant, Place, Store,
-    within::{self, OnBatch},
-};
+use crate::{BatchParticipant, Database, Participant, Place, Store, within::Handlers};
 
 /// The operation may or may not have run; sending it again is safe. The cause is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +65,7 @@ struct Inner<P: Participant> {
     participant: P,
     store: Store<P::Db>,
     /// `None`: no two operations may share a transaction.
-    on_batch: Option<OnBatch<P>>,
-    batch_max: usize,
+    handlers: Option<Handlers<P>>,
     slots: Slots,
     lanes: Mutex<Lanes>,
     tasks: TaskTracker,
@@ -80,6 +77,9 @@ struct Lanes {
     queue: Queue<Job>,
     workers: u32,
     workers_max: u32,
+    /// Operations in one transaction: fewer than the most if that many took too long.
+    limit: usize,
+    limit_max: usize,
 }
 
 impl<P: Participant> Clone for Engine<P> {
@@ -93,24 +93,25 @@ impl<P: Participant> Engine<P> {
     #[must_use]
     pub fn new(participant: P, store: Store<P::Db>) -> Self {
         // Handlers that were not written for it may take rows in any order: with one writer that cannot do harm.
-        let on_batch = match P::Db::PLACE {
-            Place::Here => Some(within::one_by_one::<P> as OnBatch<P>),
+        let handlers = match P::Db::PLACE {
+            Place::Here => Some(Handlers::one_by_one()),
             Place::Server => None,
         };
-        Self::with(participant, store, on_batch)
+        Self::with(participant, store, handlers)
     }
 
-    fn with(participant: P, store: Store<P::Db>, on_batch: Option<OnBatch<P>>) -> Self {
+    fn with(participant: P, store: Store<P::Db>, handlers: Option<Handlers<P>>) -> Self {
         let options = store.options();
-        let workers_max = match (P::Db::PLACE, on_batch) {
+        let workers_max = match (P::Db::PLACE, handlers) {
             (Place::Here, _) => 1,
-            (Place::Server, Some(_)) => options.batches_in_flight_max,
+            (Place::Server, Some(_)) => options.batches_in_flight_max.min(options.write_connections_max),
             (Place::Server, None) => options.write_connections_max,
         };
-        let batch_max = if on_batch.is_some() { options.batch_max as usize } else { 1 };
-        let lanes = Mutex::new(Lanes { queue: Queue::default(), workers: 0, workers_max });
+        let batch_max = if handlers.is_some() { options.batch_max as usize } else { 1 };
+        let lanes = Lanes { queue: Queue::default(), workers: 0, workers_max, limit: batch_max, limit_max: batch_max };
+        let lanes = Mutex::new(lanes);
         let (slots, tasks, retries) = (Slots::new(options), TaskTracker::new(), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { participant, store, on_batch, batch_max, slots, lanes, tasks, retries }) }
+        Self { inner: Arc::new(Inner { participant, store, handlers, slots, lanes, tasks, retries }) }
     }
 
     /// Reserves, or says no, or tells again what was said.
@@ -176,6 +177,8 @@ impl<P: Participant> Engine<P> {
         self.inner.slots.close();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        // Where a worker was lost, by a defect, what waited for it is told so.
+        self.inner.lanes().queue = Queue::default();
         self.inner.store.close().await;
     }
 
@@ -197,7 +200,7 @@ impl<P: BatchParticipant> Engine<P> {
     /// Of a participant that does the business of many operations at once.
     #[must_use]
     pub fn batched(participant: P, store: Store<P::Db>) -> Self {
-        Self::with(participant, store, Some(within::on_batch::<P>))
+        Self::with(participant, store, Some(Handlers::of_batches()))
     }
 }
 
@@ -205,12 +208,6 @@ impl<P: Participant> Inner<P> {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         // No critical section can panic half-way.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a worker does next; `None`: it ends.
-    fn next(&self) -> Option<Vec<Job>> {
-        let bytes = usize::try_from(self.store.options().batch_bytes_max).unwrap_or(usize::MAX);
-        self.lanes().next(self.batch_max, bytes)
     }
 }
 
@@ -223,20 +220,22 @@ impl Lanes {
         starts
     }
 
-    fn next(&mut self, limit: usize, bytes: usize) -> Option<Vec<Job>> {
-        let jobs = self.queue.take(limit, bytes);
-        if jobs.is_empty() {
-            self.workers -= 1;
-            return None;
+    fn take(&mut self, bytes: usize) -> Vec<Job> {
+        self.queue.take(self.limit, bytes)
+    }
+
+    fn run_alone(&mut self, key: &BranchKey) {
+        self.queue.run_alone(key);
+    }
+
+    /// Fits the size of batches to the time that they have: handlers may be slow.
+    fn learn(&mut self, operations: usize, too_slow: bool) {
+        if operations < 2 {
+            // Says nothing of how many have room.
+        } else if too_slow {
+            self.limit = (operations / 2).max(1);
+        } else if operations >= self.limit {
+            self.limit = (self.limit * 2).min(self.limit_max);
         }
-        Some(jobs)
-    }
-
-    fn done(&mut self, keys: &[BranchKey]) {
-        keys.iter().for_each(|key| self.queue.done(key));
-    }
-
-    fn run_alone<'a>(&mut self, keys: impl Iterator<Item = &'a BranchKey>) {
-        keys.for_each(|key| self.queue.run_alone(key));
     }
 }

@@ -34,8 +34,8 @@ pub struct Options {
     pub batch_max: u32,
     /// Bytes of payloads after which a local transaction takes no further operation. 1 to 64 MiB.
     pub batch_bytes_max: u32,
-    /// Local transactions of many operations at once, on a database server; SQLite always has one. At most
-    /// `write_connections_max`. 1 to 1,024.
+    /// Local transactions of many operations at once, on a database server; SQLite always has one, and no
+    /// server more than `write_connections_max`. 1 to 1,024.
     pub batches_in_flight_max: u32,
     /// Connections for writing; SQLite always has one. 1 to 1,024.
     pub write_connections_max: u32,
@@ -85,9 +85,6 @@ impl Options {
         check("batch_max", self.batch_max.into(), 1..=1_024)?;
         check("batch_bytes_max", self.batch_bytes_max.into(), 1..=67_108_864)?;
         check("batches_in_flight_max", self.batches_in_flight_max.into(), 1..=1_024)?;
-        if self.batches_in_flight_max > self.write_connections_max {
-            return Err(Invalid::new("batches_in_flight_max", "must be at most write_connections_max: each has a connection"));
-        }
         check("write_connections_max", self.write_connections_max.into(), 1..=1_024)?;
         check("read_connections_max", self.read_connections_max.into(), 1..=256)?;
         self.upkeep.validate().map_err(|bad| bad.within("upkeep"))?;

@@ -37,13 +37,15 @@ macro_rules! of_list {
 
 const INSERT_TRIED: &str = concat!(
     "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
-    "not_after, ask_after, created_at, changed_at) ",
+    "not_after, ask_after, reserved, output_type_url, output_value, created_at, changed_at) ",
     "SELECT v.gid, v.branch_id, 1, 0, v.type_url, v.request_fingerprint, v.coordinator, v.not_after, v.ask_after, ",
+    "v.reserved, v.output_type_url, v.output_value, ",
     postgres_now!(),
     ", ",
     postgres_now!(),
-    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[]) ",
-    "AS v(gid, branch_id, type_url, request_fingerprint, coordinator, not_after, ask_after) WHERE ",
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[], $8::bytea[], ",
+    "$9::text[], $10::bytea[]) AS v(gid, branch_id, type_url, request_fingerprint, coordinator, not_after, ask_after, ",
+    "reserved, output_type_url, output_value) WHERE ",
     postgres_now!(),
     " <= v.not_after ON CONFLICT (gid, branch_id) DO NOTHING RETURNING gid, branch_id"
 );
@@ -83,7 +85,8 @@ const KEEP_RESERVED: &str = concat!(
 );
 
 const KEEP_REFUSALS: &str = concat!(
-    "UPDATE tcc_branches AS t SET status = 2, refusal_code = v.code, refusal_message = v.message ",
+    "UPDATE tcc_branches AS t SET status = 2, refusal_code = v.code, refusal_message = v.message, ",
+    "reserved = NULL, output_type_url = NULL, output_value = NULL ",
     "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v(gid, branch_id, code, message) WHERE ",
     of_list!()
 );
@@ -122,7 +125,17 @@ impl Database for Postgres {
         matches!(error.code().as_deref(), Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED | LOCK_NOT_AVAILABLE))
     }
 
+    const FORESEES: bool = true;
+
     async fn insert_tried(conn: &mut PgConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
+        Self::insert_foreseen(conn, calls, &vec![None; calls.len()]).await
+    }
+
+    async fn insert_foreseen(
+        conn: &mut PgConnection,
+        calls: &[&TryCall],
+        foreseen: &[Option<Kept<'_>>],
+    ) -> Result<Vec<bool>, sqlx::Error> {
         let keys = Keys::new(calls.iter().map(|call| &call.key));
         let requests = column(calls, |call| Request::from(*call));
         let inserted = sqlx::query(INSERT_TRIED)
@@ -133,6 +146,9 @@ impl Database for Postgres {
             .bind(column(&requests, |request| request.coordinator.as_str()))
             .bind(column(calls, |call| call.not_after.as_micros()))
             .bind(column(calls, |call| call.ask_after.as_micros()))
+            .bind(column(foreseen, |kept| kept.map(|kept| &kept.reserved[..])))
+            .bind(column(foreseen, |kept| kept.and_then(|kept| Some(kept.output?.type_url.as_str()))))
+            .bind(column(foreseen, |kept| kept.and_then(|kept| Some(&kept.output?.value[..]))))
             .fetch_all(conn)
             .await?;
         made(&keys, &inserted)
@@ -175,7 +191,7 @@ impl Database for Postgres {
         Ok(Look { rows, now: Timestamp::from_micros(now) })
     }
 
-    async fn check_settled(conn: &mut PgConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    async fn check_written(conn: &mut PgConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
         // After an error any statement fails but COMMIT, which rolls back and reports success.
         sqlx::query("SELECT 1").execute(conn).await.map(drop)
     }

@@ -14,7 +14,9 @@ use tcc_types::{CancelCall, ConfirmCall, Payload, Refusal, SettleAnswer, TryAnsw
 use tcc_wire::TYPE_URL_BYTES_MAX;
 
 pub use self::batch::batch;
-pub(crate) use self::batch::{OnBatch, on_batch, one_by_one, run as run_batch};
+#[cfg(feature = "conformance")]
+pub(crate) use self::batch::one_by_one;
+pub(crate) use self::batch::{Handlers, run as run_batch};
 use crate::{Barrier, BranchContext, ConnectionOf, Database, HandlerError, Options, Participant, Tried};
 
 /// The refusal code of a Try whose payload is of another type, does not decode, or is too large.
@@ -85,12 +87,20 @@ impl Error {
 }
 
 impl Error {
-    /// Whether one operation's statement or handler failed, so that others may succeed now; otherwise the database does not answer,
-    /// and would not answer them either.
-    pub(crate) fn is_of_a_statement(&self) -> bool {
+    /// Whether one operation's row, statement or handler may be to blame, so that others may succeed now; otherwise the database does
+    /// not answer, and would not answer them either.
+    pub(crate) fn may_be_one_operations(&self) -> bool {
         match self {
-            Self::Database(error) => error.as_database_error().is_some(),
-            Self::Handler(_)
+            Self::Database(
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed,
+            ) => false,
+            Self::Database(_)
+            | Self::Handler(_)
             | Self::Raced
             | Self::Unordered
             | Self::Outcomes { .. }
@@ -153,7 +163,7 @@ pub async fn confirm<P: Participant>(
     };
     let branch = BranchContext::new(call.key.clone());
     participant.on_confirm(conn, &branch, reserved).await.map_err(Error::Handler)?;
-    P::Db::check_settled(conn, &[&call.key]).await?;
+    P::Db::check_written(conn, &[&call.key]).await?;
     Ok(SettleAnswer::Done)
 }
 
@@ -175,7 +185,7 @@ pub async fn cancel<P: Participant>(
     };
     let branch = BranchContext::new(call.key.clone());
     participant.on_cancel(conn, &branch, reserved).await.map_err(Error::Handler)?;
-    P::Db::check_settled(conn, &[&call.key]).await?;
+    P::Db::check_written(conn, &[&call.key]).await?;
     Ok(SettleAnswer::Done)
 }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use opentelemetry::{
+    Context,
     propagation::{Extractor, Injector, TextMapPropagator},
     trace::{TraceContextExt, TracerProvider},
 };
@@ -95,7 +96,8 @@ pub fn init(config: &Telemetry, service: &'static str) {
 
 /// Puts the current span's trace context (`traceparent`, `tracestate`) into the metadata of an outgoing call.
 pub fn inject_trace(metadata: &mut MetadataMap) {
-    let context = Span::current().context();
+    // Not the current span's: that may be one for the log lines alone, which has none.
+    let context = Context::current();
     if context.has_active_span() {
         TraceContextPropagator::new().inject_context(&context, &mut Outgoing(metadata));
     }
@@ -105,7 +107,7 @@ pub fn inject_trace(metadata: &mut MetadataMap) {
 /// trace is sampled.
 #[must_use]
 pub fn traceparent() -> String {
-    let context = Span::current().context();
+    let context = Context::current();
     let span = context.span();
     let span = span.span_context();
     if !span.is_valid() || !span.is_sampled() {

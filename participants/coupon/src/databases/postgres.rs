@@ -19,9 +19,11 @@ const HOLD: &str = concat!(
     "ORDER BY c.coupon_id FOR UPDATE OF c"
 );
 
-/// Changes rows that are locked.
+/// Changes rows that are locked. Each is looked up by its id: a plain join could walk through all coupons for as long as the planner
+/// takes the table for small.
 const APPLY: &str = "UPDATE coupons AS c SET state = v.state, gid = v.gid \
-     FROM unnest($1::text[], $2::bigint[], $3::text[]) AS v(coupon_id, state, gid) WHERE c.coupon_id = v.coupon_id";
+     FROM unnest($1::text[], $2::bigint[], $3::text[]) AS v(coupon_id, state, gid) \
+     WHERE c.coupon_id = ANY(ARRAY[v.coupon_id])";
 
 impl CouponStore for CouponRows<'_, Postgres> {
     type Error = sqlx::Error;

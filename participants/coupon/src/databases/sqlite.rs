@@ -3,9 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-use sqlx::{Sqlite, SqliteConnection, migrate::Migrator};
-use tcc_database::sqlite_now;
+use sqlx::{FromRow, Sqlite, SqliteConnection, migrate::Migrator};
+use tcc_database::{sqlite::lists::ManyRows, sqlite_given, sqlite_now};
 use tcc_participant::Store;
 use tcc_types::Gid;
 
@@ -13,16 +12,22 @@ use super::{Books, CouponRows, HeldRow, all_changed, in_order};
 use crate::{Change, Claim, Coupon, CouponBooks, CouponDatabase, CouponStore, Held, Issued, NewCoupon, Seen};
 
 /// Reads rows, which only this transaction can change. `CROSS JOIN` is SQLite's word for this order of the loops.
-const HOLD: &str = concat!(
-    "SELECT c.coupon_id, c.user_id, c.state, c.gid, c.discount_minor, c.expires_at <= ",
-    sqlite_now!(),
-    " AS expired FROM json_each(?1) AS v CROSS JOIN coupons AS c ON c.coupon_id = v.value"
-);
+const HOLD: ManyRows = ManyRows {
+    head: concat!(
+        "SELECT c.coupon_id, c.user_id, c.state, c.gid, c.discount_minor, c.expires_at <= ",
+        sqlite_now!(),
+        " AS expired FROM (VALUES "
+    ),
+    width: 1,
+    tail: concat!(") AS v CROSS JOIN coupons AS c ON c.coupon_id = v.column1 WHERE ", sqlite_given!()),
+};
 
 /// Changes rows that are there.
-const APPLY: &str = "UPDATE coupons SET state = v.state, gid = v.gid \
-     FROM (SELECT value ->> 0 AS coupon_id, value ->> 1 AS state, value ->> 2 AS gid FROM json_each(?1)) AS v \
-     WHERE coupons.coupon_id = v.coupon_id";
+const APPLY: ManyRows = ManyRows {
+    head: "UPDATE coupons SET state = v.column2, gid = v.column3 FROM (VALUES ",
+    width: 3,
+    tail: concat!(") AS v WHERE ", sqlite_given!(), " AND coupons.coupon_id = v.column1"),
+};
 
 impl CouponStore for CouponRows<'_, Sqlite> {
     type Error = sqlx::Error;
@@ -59,20 +64,23 @@ impl CouponStore for CouponRows<'_, Sqlite> {
     }
 
     async fn hold(&mut self, coupon_ids: &[&str]) -> Result<Vec<Option<Held>>, sqlx::Error> {
-        let rows: Vec<HeldRow> = sqlx::query_as(HOLD).bind(json(&coupon_ids)?).fetch_all(&mut *self.0).await?;
+        let rows = HOLD
+            .fetch(self.0, &[], coupon_ids, |values, id| {
+                values.put(*id);
+            })
+            .await?;
+        let rows = rows.iter().map(HeldRow::from_row).collect::<Result<_, _>>()?;
         Ok(in_order(coupon_ids, rows))
     }
 
     async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
-        let list = changes.iter().map(|change| (change.coupon_id, change.state.code(), change.gid.map(|gid| gid.to_string())));
-        let changed = sqlx::query(APPLY).bind(json(&list.collect::<Vec<_>>())?).execute(&mut *self.0).await?;
-        all_changed(changes, changed.rows_affected())
+        let changed = APPLY
+            .execute(self.0, &[], changes, |values, change| {
+                values.put(change.coupon_id).put(change.state.code()).put(change.gid.map(|gid| gid.to_string()));
+            })
+            .await?;
+        all_changed(changes, changed)
     }
-}
-
-/// A list is bound as one text, so that there is one prepared statement however long it is.
-fn json(list: &impl Serialize) -> Result<String, sqlx::Error> {
-    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl Books<Sqlite> {

@@ -70,6 +70,10 @@ impl Gate {
         while state.waiting.front().is_some_and(|first| first.ticket.is_closed()) {
             state.waiting.pop_front();
         }
+        if state.waiting.len() >= self.queue_max {
+            // Those who left from the middle of it take nobody's place.
+            state.waiting.retain(|waiter| !waiter.ticket.is_closed());
+        }
         // Whoever comes now will wait about as long as the one whose turn is next has waited, and no longer than half the time:
         // the other half is for a pace that slackens, so that hardly anybody waits in vain.
         let slow = state.waiting.front().is_some_and(|first| first.since.elapsed() > self.wait_max / 2);
@@ -178,6 +182,16 @@ mod tests {
         drop(second);
         // Nobody waits any more, so that nobody is slow.
         assert!(gate.enter().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_left_the_queue_takes_no_place_in_it() {
+        let gate = Gate::new(1, 2, WAIT);
+        let _first = gate.enter().await.unwrap();
+        let (mut second, mut third) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none());
+        drop(third);
+        assert!(gate.enter().now_or_never().is_none(), "refused although there is room");
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,6 +98,20 @@ impl proto::admin_server::Admin for AdminService {
             next_page_token: last.unwrap_or_default(),
         }))
     }
+
+    async fn get_stats(&self, _: Request<proto::GetStatsRequest>) -> Result<Response<proto::GetStatsResponse>, Status> {
+        let participants = self.0.registry().stats().into_iter();
+        Ok(Response::new(proto::GetStatsResponse {
+            transactions_in_memory: self.0.in_memory() as u64,
+            participants: participants
+                .map(|(participant, sent)| proto::ParticipantStats {
+                    participant: participant.to_string(),
+                    messages: sent.messages,
+                    operations: sent.operations,
+                })
+                .collect(),
+        }))
+    }
 }
 
 fn target(gid: &str, branch_id: String, warrant: Option<proto::Warrant>) -> Result<(BranchKey, Warrant), Status> {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and its tasks end with it")]
 
 mod flows;
+mod recovery;
 mod several;
 mod support;

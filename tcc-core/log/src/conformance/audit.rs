@@ -6,7 +6,7 @@ use tcc_machine::Settled;
 use tcc_types::Gid;
 
 use super::{begin_new, loaded, samples};
-use crate::{AuditAction, MarkedSettled, NewAudit, Park, TxLog};
+use crate::{AuditAction, Due, MarkedSettled, NewAudit, Park, TxLog};
 
 /// With growing numbers, whatever the action.
 pub async fn the_audit_record_is_listed_newest_first_in_pages(log: Arc<dyn TxLog>) {
@@ -52,7 +52,7 @@ async fn half_stuck(log: &dyn TxLog) -> Gid {
 /// The branch is not stuck any more, and recovery goes on with the transaction.
 pub async fn marking_settled_is_recorded_and_makes_the_transaction_due(log: Arc<dyn TxLog>) {
     let gid = half_stuck(&*log).await;
-    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim"), []);
+    assert_eq!(log.claim(samples::OTHER, Due::Stuck, 10, samples::LEASE).await.expect("claim"), []);
     let entry = samples::audit(gid, "b0");
     assert_eq!(log.mark_settled(entry.clone()).await.expect("mark"), MarkedSettled::Marked);
     let branches = loaded(&*log, gid).await.branches;
@@ -61,7 +61,7 @@ pub async fn marking_settled_is_recorded_and_makes_the_transaction_due(log: Arc<
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
     let lines = log.list_audit(Some(gid), None, 10).await.expect("list");
     assert_eq!(lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), [entry]);
-    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim").len(), 1);
+    assert_eq!(log.claim(samples::OTHER, Due::Stuck, 10, samples::LEASE).await.expect("claim").len(), 1);
 }
 
 /// Not one that was never stuck, and none twice; what was not done is not recorded.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tcc_types::{BranchKey, Gid, Timestamp, TxStatus};
 
 use super::{begin_new, loaded, samples};
-use crate::{ListFilter, NewTransaction, Park, TxLog};
+use crate::{Due, ListFilter, NewTransaction, Park, TxLog};
 
 /// Transactions minted a second apart, oldest first.
 async fn begun(log: &dyn TxLog, count: u64) -> Vec<Gid> {
@@ -189,5 +189,5 @@ pub async fn what_is_missing_is_not_found(log: Arc<dyn TxLog>) {
     assert_eq!(log.list(&ListFilter::default(), None, 10).await.expect("list"), []);
     assert_eq!(log.list_stuck(None, None, 10).await.expect("list"), []);
     assert_eq!(log.list_audit(None, None, 10).await.expect("list"), []);
-    assert_eq!(log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim"), []);
+    assert_eq!(log.claim(samples::OTHER, Due::Fresh, 10, samples::LEASE).await.expect("claim"), []);
 }

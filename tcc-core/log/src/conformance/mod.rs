@@ -111,6 +111,8 @@ macro_rules! conformance_tests {
                 a_decision_sets_the_next_attempt
                 released_leases_are_due_at_once_but_holds_wait_for_decide_by
                 a_released_lease_leaves_the_stuck_to_its_next_attempt
+                what_is_stuck_and_what_is_fresh_are_claimed_each_for_itself
+                a_stuck_transaction_stays_of_its_kind_to_its_end
             }
             owner {
                 each_owner_that_is_taken_is_greater_than_all_before
@@ -186,6 +188,7 @@ macro_rules! conformance_races {
                 a_confirm_never_overlooks_an_enlisted_branch
                 many_enlists_are_each_counted_once
                 concurrent_claims_never_share
+                concurrent_claims_of_both_kinds_never_share
                 whole_lives_run_side_by_side
             }
         }

@@ -6,7 +6,7 @@ use tcc_machine::BranchProgress;
 use tcc_types::Gid;
 
 use super::{begin_new, loaded, samples};
-use crate::{Decide, Error, NewTransaction, Owner, Park, RENEW_MAX, TxLog};
+use crate::{Decide, Due, Error, NewTransaction, Owner, Park, RENEW_MAX, TxLog};
 
 /// A transaction that is due, driven by [`samples::OWNER`].
 async fn due(log: &dyn TxLog) -> Gid {
@@ -72,7 +72,7 @@ pub async fn whoever_decides_is_the_owner(log: Arc<dyn TxLog>) {
 /// Whose it was does not matter.
 pub async fn whoever_claims_is_the_owner(log: Arc<dyn TxLog>) {
     let gid = due(&*log).await;
-    let claimed = log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim");
+    let claimed = log.claim(samples::OTHER, Due::Fresh, 10, samples::LEASE).await.expect("claim");
     assert_eq!(claimed.iter().map(|record| (record.gid, record.owner)).collect::<Vec<_>>(), [(gid, samples::OTHER)]);
     assert_eq!(loaded(&*log, gid).await.owner, samples::OTHER);
 }
@@ -129,14 +129,14 @@ pub async fn a_lease_is_renewed_only_of_what_is_unfinished_and_the_owners(log: A
 pub async fn a_renewed_transaction_is_not_claimed(log: Arc<dyn TxLog>) {
     let (renewed, left) = (due(&*log).await, due(&*log).await);
     assert_eq!(log.renew(samples::OWNER, &[renewed], samples::LEASE).await.expect("renew"), [renewed]);
-    let claimed = log.claim(samples::OTHER, 10, samples::LEASE).await.expect("claim");
+    let claimed = log.claim(samples::OTHER, Due::Fresh, 10, samples::LEASE).await.expect("claim");
     assert_eq!(claimed.iter().map(|record| record.gid).collect::<Vec<_>>(), [left]);
 }
 
 /// Its old owner's lease is not prolonged any more.
 pub async fn what_was_claimed_cannot_be_renewed_by_its_last_owner(log: Arc<dyn TxLog>) {
     let gid = due(&*log).await;
-    log.claim(samples::OTHER, 10, Duration::ZERO).await.expect("claim");
+    log.claim(samples::OTHER, Due::Fresh, 10, Duration::ZERO).await.expect("claim");
     assert_eq!(log.renew(samples::OWNER, &[gid], samples::LEASE).await.expect("renew"), []);
     assert_eq!(log.renew(samples::OTHER, &[gid], samples::LEASE).await.expect("renew"), [gid]);
 }

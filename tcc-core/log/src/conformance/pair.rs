@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tcc_types::{BranchKey, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
 
 use crate::{
-    AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
+    AuditRecord, Begun, Decide, Decided, Deleted, Due, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
     NewTransaction, Owner, Park, StuckBranch, TxLog, TxRecord,
 };
 
@@ -82,8 +82,8 @@ impl TxLog for Pair {
         self.next().park(park).await
     }
 
-    async fn claim(&self, owner: Owner, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
-        self.next().claim(owner, limit, lease).await
+    async fn claim(&self, owner: Owner, due: Due, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
+        self.next().claim(owner, due, limit, lease).await
     }
 
     async fn renew(&self, owner: Owner, gids: &[Gid], lease: Duration) -> Result<Vec<Gid>, Error> {

@@ -1,13 +1,16 @@
 //! Many callers at once: whatever shares a commit, every caller is told what stands.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use tcc_machine::CancelCause;
 use tcc_types::{Gid, TxStatus};
 use tokio::task::JoinSet;
 
 use super::{begin_new, loaded, samples};
-use crate::{Begun, Decided, Enlisted, NewTransaction, TxLog};
+use crate::{Begun, Decided, Due, Enlisted, NewTransaction, Park, TxLog};
 
 const CALLERS: usize = 64;
 
@@ -176,11 +179,40 @@ pub async fn concurrent_claims_never_share(log: Arc<dyn TxLog>) {
     let mut callers = JoinSet::new();
     for _ in 0..16 {
         let log = Arc::clone(&log);
-        callers.spawn(async move { log.claim(samples::OTHER, 7, samples::LEASE).await.expect("claim") });
+        callers.spawn(async move { log.claim(samples::OTHER, Due::Fresh, 7, samples::LEASE).await.expect("claim") });
     }
     let claimed: Vec<Gid> = callers.join_all().await.into_iter().flatten().map(|record| record.gid).collect();
     assert_eq!(claimed.len(), CALLERS);
     assert_eq!(claimed.iter().collect::<HashSet<_>>().len(), CALLERS);
+}
+
+/// Two kinds of claims side by side: everything due is claimed, by one each, and by a claim of its kind.
+pub async fn concurrent_claims_of_both_kinds_never_share(log: Arc<dyn TxLog>) {
+    let past = samples::past(log.now());
+    let mut kinds = HashMap::new();
+    for number in 0..CALLERS {
+        let new = NewTransaction { next_attempt_at: past, ..samples::transaction(log.now(), 1) };
+        begin_new(&*log, &new).await;
+        let due = if number.is_multiple_of(2) { Due::Fresh } else { Due::Stuck };
+        if due == Due::Stuck {
+            let branches = vec![(samples::branch_id("b0"), samples::stuck(log.now()))];
+            log.decide(samples::confirm(log.now(), new.gid, 1)).await.expect("decide");
+            log.park(Park { gid: new.gid, owner: samples::OWNER, next_attempt_at: past, branches }).await.expect("park");
+        }
+        kinds.insert(new.gid, due);
+    }
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let log = Arc::clone(&log);
+        let due = if caller % 2 == 0 { Due::Fresh } else { Due::Stuck };
+        callers.spawn(async move { (due, log.claim(samples::OTHER, due, 7, samples::LEASE).await.expect("claim")) });
+    }
+    for (due, claimed) in callers.join_all().await {
+        for record in claimed {
+            assert_eq!(kinds.remove(&record.gid), Some(due), "{record:?}");
+        }
+    }
+    assert_eq!(kinds, HashMap::new());
 }
 
 /// Begins, enlists, decisions, parks and ends of different transactions share commits and keep apart.

@@ -74,7 +74,7 @@ impl Reads for Readers {
         let mut text = QueryBuilder::<MySql>::new(concat!("SELECT ", head_columns!(), " FROM tcc_log_transactions"));
         if !filter.statuses.is_empty() && !filter.statuses.iter().any(|status| status.has_ended()) {
             // What is unfinished is few, however long the history is.
-            text.push(" FORCE INDEX (tcc_log_transactions_due) WHERE due_at IS NOT NULL");
+            text.push(" FORCE INDEX (tcc_log_transactions_due) WHERE has_stuck IN (0, 1) AND due_at IS NOT NULL");
         } else {
             text.push(" WHERE TRUE");
         }

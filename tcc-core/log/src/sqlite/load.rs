@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use sqlx::SqliteConnection;
+use tcc_database::sqlite::lists::{ManyRows, Values};
 use tcc_types::Gid;
 
-use super::values::{ManyRows, Values};
 use crate::{
     TxRecord,
     fault::Fault,

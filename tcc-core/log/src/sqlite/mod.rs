@@ -7,7 +7,6 @@ mod load;
 mod lock;
 mod open;
 mod read;
-mod values;
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, SqlitePool, Transaction, query};
+use tcc_database::sqlite::lists::ManyRows;
 use tcc_types::{BranchKey, Gid, IdempotencyKey, Initiator, ParticipantName, Timestamp, TxStatus};
 
 use super::{
     load::{load, load_heads},
     meaning_of,
-    values::ManyRows,
 };
 use crate::{
     AuditRecord, ListFilter, StuckBranch, TxRecord,

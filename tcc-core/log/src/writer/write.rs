@@ -7,8 +7,8 @@ use tcc_types::{BranchId, Gid, IdempotencyKey, Initiator, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::{
-    AuditRecord, Begun, Choice, Decide, Decided, Deleted, Enlisted, Error, MarkedSettled, NewAudit, NewBranch, NewTransaction,
-    Owner, Park, TxRecord,
+    AuditRecord, Begun, Choice, Decide, Decided, Deleted, Due, Enlisted, Error, MarkedSettled, NewAudit, NewBranch,
+    NewTransaction, Owner, Park, TxRecord,
 };
 
 /// A write with the way back to its caller, who may be gone.
@@ -68,6 +68,7 @@ pub(crate) struct Enlist {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) owner: Owner,
+    pub(crate) due: Due,
     pub(crate) limit: u32,
     pub(crate) lease: Duration,
 }

@@ -99,7 +99,7 @@ pub async fn a_batch_of_tries_inserts_what_is_new_and_in_time<D: BenchDatabase>(
     assert_eq!(row(&f, &other.key).await, of_other);
 }
 
-/// [`Database::settle_tried`](crate::Database::settle_tried) and [`Database::check_settled`](crate::Database::check_settled).
+/// [`Database::settle_tried`](crate::Database::settle_tried) and [`Database::check_written`](crate::Database::check_written).
 pub async fn a_batch_of_settles_changes_what_is_tried_and_hands_back_what_each_reserved<D: BenchDatabase>(f: Fixture<D>) {
     let mut branches = one_of_each(&f).await;
     // Six more are tried, and each has reserved something else; one of them nothing, and one what is no text.
@@ -125,7 +125,7 @@ pub async fn a_batch_of_settles_changes_what_is_tried_and_hands_back_what_each_r
     assert_eq!(settled.len(), settles.len());
     let changed: Vec<_> =
         settles.iter().zip(&settled).filter(|(_, settled)| settled.is_some()).map(|((key, _), _)| *key).collect();
-    D::check_settled(&mut transaction, &changed).await.expect("they are settled");
+    D::check_written(&mut transaction, &changed).await.expect("they are settled");
     assert_eq!(D::settle_tried(&mut transaction, &settles).await.expect("it settles nothing"), vec![None; settles.len()]);
     committed(transaction).await;
     for (((key, decision), settled), before) in settles.into_iter().zip(settled).zip(before) {

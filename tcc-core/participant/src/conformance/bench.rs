@@ -176,6 +176,7 @@ impl<D> Clone for Bench<D> {
 struct Shared {
     faults: Mutex<VecDeque<(Op, Fault)>>,
     handled: AtomicU32,
+    foreseen: AtomicU32,
     waiting: Semaphore,
     gate: Semaphore,
 }
@@ -185,6 +186,7 @@ impl<D> Default for Bench<D> {
         let shared = Shared {
             faults: Mutex::default(),
             handled: AtomicU32::new(0),
+            foreseen: AtomicU32::new(0),
             waiting: Semaphore::new(0),
             gate: Semaphore::new(0),
         };
@@ -291,6 +293,16 @@ impl<D: BenchDatabase> Participant for Bench<D> {
 }
 
 impl<D: BenchDatabase> BatchParticipant for Bench<D> {
+    /// In turn what will be, something else, and nothing: what the handler says must count in each case.
+    fn foresee(&self, want: &Want) -> Option<Tried<Kept>> {
+        let kept = |note: &str| Kept { pieces: want.pieces, note: note.to_owned() };
+        match self.shared.foreseen.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => Some(Tried::reserved_with(kept("kept"), &kept("kept"))),
+            1 => Some(Tried::reserved_with(Kept { pieces: 99, note: "wrong".to_owned() }, &kept("wrong"))),
+            _ => None,
+        }
+    }
+
     /// Each handler takes the one row of the stock before anything else: two batches wait for each other nowhere else.
     async fn on_batch(&self, conn: &mut ConnectionOf<Self>, batch: Batch<Self>) -> Result<Vec<Tried<Kept>>> {
         within::one_by_one(self, conn, batch).await

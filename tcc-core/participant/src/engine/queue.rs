@@ -115,6 +115,14 @@ impl<W: Waiting> Queue<W> {
         }
     }
 
+    /// This branch's operations need not run alone any more.
+    pub(super) fn run_together(&mut self, key: &BranchKey) {
+        if self.alone.keys.remove(key) {
+            // Hardly ever: only what failed before is in there.
+            self.alone.in_order.retain(|other| other != key);
+        }
+    }
+
     /// From now on this branch's operations run alone.
     pub(super) fn run_alone(&mut self, key: &BranchKey) {
         if !self.alone.keys.insert(key.clone()) {
@@ -214,6 +222,16 @@ mod tests {
         (0..5).for_each(|number| queue.push(op(&keys[number as usize], number)));
         let batches: Vec<_> = (0..4).map(|_| numbers(&queue.take(2, BYTES))).collect();
         assert_eq!(batches, [vec![2, 3], vec![0], vec![4], vec![1]]);
+    }
+
+    #[test]
+    fn what_succeeds_again_runs_with_others_again() {
+        let (keys, mut queue) = (keys(2), Queue::default());
+        queue.run_alone(&keys[0]);
+        queue.run_together(&keys[0]);
+        (0..2).for_each(|number| queue.push(op(&keys[number as usize], number)));
+        assert_eq!(numbers(&queue.take(9, BYTES)), [0, 1]);
+        assert!(queue.alone.in_order.is_empty());
     }
 
     #[test]

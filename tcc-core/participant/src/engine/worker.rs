@@ -3,16 +3,24 @@
 //! There is no timer: an operation that finds a worker free runs at once and alone, and the longer a transaction takes, the more
 //! operations the next one carries.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, sync::atomic::Ordering};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures::FutureExt;
 use tcc_barrier::{Answer, Call};
-use tcc_types::BranchKey;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::{Inner, Unknown, job::Job, queue::Waiting};
+use super::{
+    Inner, Unknown,
+    running::{Running, Worker},
+};
 use crate::{Participant, within};
+
+/// So many operations that fail one after the other mean that the others would fail too (a full disk, a defect).
+const FAILURES_IN_A_ROW_MAX: u32 = 8;
 
 /// Why a transaction has no answers.
 enum Failure {
@@ -36,97 +44,93 @@ impl Failure {
         }
     }
 
-    /// Whether running its operations one by one may help some of them.
+    /// Whether a part of its operations may succeed without the others.
     fn may_be_one_operations_fault(&self) -> bool {
         match self {
-            Self::Statement(error) => error.is_of_a_statement(),
+            // A commit that the database answers with an error (a constraint that is checked late) did not happen; and if it had,
+            // the rows would tell.
+            Self::Statement(error) | Self::Commit(error) => error.may_be_one_operations(),
             Self::Panicked => true,
-            // Of the commit's outcome nobody knows; and where the database does not answer, it would not answer each of them.
-            Self::Begin(_) | Self::Commit(_) | Self::TooSlow => false,
+            Self::Begin(_) | Self::TooSlow => false,
         }
     }
 }
 
 /// Runs what waits until nothing does.
 pub(super) async fn work<P: Participant>(inner: Arc<Inner<P>>) {
-    while let Some(jobs) = inner.next() {
-        let keys: Vec<BranchKey> = jobs.iter().map(|job| job.key().clone()).collect();
-        inner.run(jobs).await;
-        inner.lanes().done(&keys);
+    let mut worker = Worker::counted(Arc::clone(&inner));
+    loop {
+        let jobs = worker.next();
+        if jobs.is_empty() {
+            return;
+        }
+        inner.run(jobs.into_iter().map(|job| Running::new(&inner, job)).collect()).await;
         // Whoever was just answered may have its next operation ready: let it run first. Costs nothing when nobody has.
         tokio::task::yield_now().await;
     }
 }
 
 impl<P: Participant> Inner<P> {
-    /// Runs each operation once at least, and answers it.
-    async fn run(&self, mut jobs: Vec<Job>) {
-        if jobs.len() > 1 {
-            jobs.sort_by(|one, other| one.key().cmp(other.key()));
-            let span = tracing::debug_span!("batch", operations = jobs.len());
-            let Some(rest) = self.run_together(jobs).instrument(span).await else { return };
-            jobs = rest;
-        }
-        self.run_one_by_one(jobs).await;
-    }
-
-    /// Runs them in one transaction and answers them, or hands them back where they should run one by one.
-    async fn run_together(&self, jobs: Vec<Job>) -> Option<Vec<Job>> {
-        let calls: Vec<_> = jobs.iter().map(|job| job.operation.call()).collect();
-        match self.repeated(&calls).await {
-            Ok(answers) => {
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    job.answer(Ok(answer));
-                }
-                None
-            }
-            Err(failure) if failure.may_be_one_operations_fault() => {
-                let problem = failure.problem(self);
-                tracing::warn!(problem, operations = jobs.len(), "a batch failed: its operations run one by one");
-                Some(jobs)
-            }
-            Err(failure) => {
-                if matches!(failure, Failure::TooSlow) {
-                    // Who made it slow is not known: each may, by itself.
-                    self.lanes().run_alone(jobs.iter().map(Job::key));
-                }
-                let (problem, unknown) = (failure.problem(self), failure.unknown(self));
-                tracing::warn!(problem, operations = jobs.len(), "a batch failed: its outcome is answered as unknown");
-                jobs.into_iter().for_each(|job| job.answer(Err(unknown)));
-                None
-            }
-        }
-    }
-
-    async fn run_one_by_one(&self, jobs: Vec<Job>) {
-        let mut down = None;
-        for job in jobs {
-            if let Some(unknown) = down {
-                job.answer(Err(unknown));
-                continue;
-            }
+    /// Runs each operation once at least, and answers it: together if that succeeds, else in halves, down to one by one, so that
+    /// what is to blame fails alone.
+    async fn run(&self, mut jobs: Vec<Running<'_, P>>) {
+        jobs.sort_by(|one, other| one.key().cmp(other.key()));
+        let mut parts = vec![jobs];
+        let mut failed_in_a_row = 0;
+        while let Some(mut part) = parts.pop() {
             // Those before it may have taken long.
-            if job.is_abandoned() {
+            part.retain(|job| !job.is_abandoned());
+            if part.is_empty() {
                 continue;
             }
-            let call = job.operation.call();
-            let (key, op) = (call.key(), call.op());
-            let span = tracing::debug_span!("branch", gid = %key.gid, branch_id = %key.branch, ?op);
-            match self.repeated(&[call]).instrument(span).await {
-                Ok(mut answers) => job.answer(answers.pop().ok_or(Unknown::Failed)),
-                Err(failure) => {
-                    let (problem, unknown) = (failure.problem(self), failure.unknown(self));
-                    let (gid, branch_id) = (key.gid, &key.branch);
-                    tracing::warn!(%gid, %branch_id, ?op, problem, "the outcome is answered as unknown");
-                    if matches!(failure, Failure::Begin(_)) {
-                        // Each further one would wait as long.
-                        down = Some(unknown);
-                    } else {
-                        self.lanes().run_alone([job.key()].into_iter());
-                    }
-                    job.answer(Err(unknown));
-                }
+            let Some(failure) = self.run_together(&mut part).await else {
+                failed_in_a_row = 0;
+                continue;
+            };
+            if part.len() > 1 && failure.may_be_one_operations_fault() {
+                tracing::debug!(problem = failure.problem(self), operations = part.len(), "a batch failed: it runs in halves");
+                let rest = part.split_off(part.len() / 2);
+                parts.extend([rest, part]);
+                continue;
             }
+            failed_in_a_row += 1;
+            let goes_on = failure.may_be_one_operations_fault() && failed_in_a_row < FAILURES_IN_A_ROW_MAX;
+            self.fail(part, &failure);
+            if !goes_on {
+                // It would fail the others too, each after as long a time: whoever waits sends them again.
+                parts.drain(..).for_each(|part| self.fail(part, &failure));
+            }
+        }
+    }
+
+    /// Answers operations as unknown.
+    fn fail(&self, part: Vec<Running<'_, P>>, failure: &Failure) {
+        let (problem, unknown) = (failure.problem(self), failure.unknown(self));
+        if let [job] = &part[..] {
+            let call = job.call();
+            let (gid, branch_id, op) = (call.key().gid, &call.key().branch, call.op());
+            tracing::warn!(%gid, %branch_id, ?op, problem, "the outcome is answered as unknown");
+            if !matches!(failure, Failure::Begin(_)) {
+                self.lanes().run_alone(job.key());
+            }
+        } else {
+            tracing::warn!(problem, operations = part.len(), "a batch failed: its outcome is answered as unknown");
+        }
+        part.into_iter().for_each(|job| job.answer(Err(unknown)));
+    }
+
+    /// Runs them in one transaction and answers them; else tells why not.
+    async fn run_together(&self, part: &mut Vec<Running<'_, P>>) -> Option<Failure> {
+        let calls: Vec<_> = part.iter().map(|job| job.call()).collect();
+        let span = tracing::debug_span!("batch", operations = calls.len());
+        let outcome = self.repeated(&calls).instrument(span).await;
+        self.lanes().learn(part.len(), matches!(outcome, Err(Failure::TooSlow)));
+        match outcome {
+            Ok(answers) => {
+                part.drain(..).zip(answers).for_each(|(job, answer)| job.succeed(answer));
+                None
+            }
+            Err(failure) => Some(failure),
         }
     }
 
@@ -154,11 +158,11 @@ impl<P: Participant> Inner<P> {
         let mut transaction = self.store.begin().await.map_err(|error| Failure::Begin(error.into()))?;
         let options = self.store.options();
         let work = async move {
-            let ran = match (calls, self.on_batch) {
+            let ran = match (calls, self.handlers) {
                 ([call], _) => {
                     within::one(&self.participant, &mut transaction, *call, options).await.map(|answer| vec![answer])
                 }
-                (_, Some(on_batch)) => within::run_batch(&self.participant, on_batch, &mut transaction, calls, options).await,
+                (_, Some(handlers)) => within::run_batch(&self.participant, handlers, &mut transaction, calls, options).await,
                 (_, None) => Err(within::Error::Unordered),
             };
             match ran {

@@ -262,7 +262,7 @@ pub(super) async fn look(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Res
     Ok(Look { rows, now: Timestamp::from_micros(now) })
 }
 
-pub(super) async fn check_settled(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
+pub(super) async fn check_written(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
     // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
     let mut settled = 0;
     for list in texts(keys.iter().map(|key| item(key, Key {})))? {

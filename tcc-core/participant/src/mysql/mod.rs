@@ -70,8 +70,10 @@ impl Database for MySql {
     fn is_retryable(error: &dyn DatabaseError) -> bool {
         const LOCK_WAIT_TIMEOUT: u16 = 1205;
         const DEADLOCK: u16 = 1213;
+        // MySQL's; MariaDB says that a lock wait timed out.
+        const LOCK_NOWAIT: u16 = 3572;
         let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-        matches!(number, Some(LOCK_WAIT_TIMEOUT | DEADLOCK))
+        matches!(number, Some(LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT))
     }
 
     async fn insert_tried(conn: &mut MySqlConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
@@ -115,12 +117,12 @@ impl Database for MySql {
         many::look(conn, keys).await
     }
 
-    async fn check_settled(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    async fn check_written(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
         if keys.len() >= LIST_MIN {
-            return many::check_settled(conn, keys).await;
+            return many::check_written(conn, keys).await;
         }
         for key in keys {
-            one::check_settled(conn, key).await?;
+            one::check_written(conn, key).await?;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, call: &CancelCa
     Ok(inserted.rows_affected() == 1)
 }
 
-pub(super) async fn check_settled(conn: &mut MySqlConnection, key: &BranchKey) -> Result<(), sqlx::Error> {
+pub(super) async fn check_written(conn: &mut MySqlConnection, key: &BranchKey) -> Result<(), sqlx::Error> {
     // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
     const SQL: &str = "SELECT 1 FROM tcc_branches FORCE INDEX (PRIMARY) WHERE gid = ? AND branch_id = ? AND status <> 1";
     let settled = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;

@@ -8,7 +8,7 @@ use super::*;
 /// The plans of all statements, as lines, in the way in which a connection keeps them.
 async fn plans(conn: &mut PgConnection) -> Vec<(&'static str, Vec<String>)> {
     let statements = [
-        ("insert tried", INSERT_TRIED, 7),
+        ("insert tried", INSERT_TRIED, 10),
         ("settle tried", SETTLE_TRIED, 3),
         ("insert cancelled", INSERT_CANCELLED, 3),
         ("look", LOOK, 2),

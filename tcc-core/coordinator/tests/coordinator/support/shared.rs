@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use tcc_log::{
-    AuditRecord, Begun, Decide, Decided, Deleted, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
+    AuditRecord, Begun, Decide, Decided, Deleted, Due, Enlisted, Error, ListFilter, MarkedSettled, NewAudit, NewBranch,
     NewTransaction, Owner, Park, StuckBranch, TxLog, TxRecord,
 };
 use tcc_types::{BranchKey, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
@@ -93,9 +93,13 @@ impl TxLog for Shared {
         self.inner.park(Park { owner, ..park }).await
     }
 
-    async fn claim(&self, owner: Owner, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
+    async fn claim(&self, owner: Owner, due: Due, limit: u32, lease: Duration) -> Result<Vec<TxRecord>, Error> {
         if !self.without_leases {
-            return self.inner.claim(owner, limit, lease).await;
+            return self.inner.claim(owner, due, limit, lease).await;
+        }
+        if due == Due::Stuck {
+            // Everything is claimed as fresh.
+            return Ok(Vec::new());
         }
         let filter = ListFilter {
             statuses: vec![TxStatus::Trying, TxStatus::Confirming, TxStatus::Cancelling],

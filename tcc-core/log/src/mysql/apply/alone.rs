@@ -19,8 +19,8 @@ use crate::{
 /// Most transactions that are looked at in one deletion.
 const LOOKED_AT_MAX: u32 = RENEW_MAX as u32;
 
-/// Only the due end of the index: this must not slow down as the history grows.
-pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions FORCE INDEX (tcc_log_transactions_due) WHERE due_at <= ? \
+/// Only the due end of the index's part for this kind: this must not slow down as the history grows, nor as more and more is stuck.
+pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions FORCE INDEX (tcc_log_transactions_due) WHERE has_stuck = ? AND due_at <= ? \
                               ORDER BY due_at, gid LIMIT ? FOR UPDATE SKIP LOCKED";
 
 /// The rows are locked: nobody came between.
@@ -45,8 +45,8 @@ pub(super) const DELETE_BRANCHES: &str = concat!("DELETE b FROM ", list!(g gid),
 
 pub(super) const DELETE: &str = concat!("DELETE t FROM ", list!(g gid), transactions!());
 
-pub(super) const UNFINISHED: &str =
-    "SELECT COUNT(*) FROM tcc_log_transactions FORCE INDEX (tcc_log_transactions_due) WHERE due_at IS NOT NULL";
+pub(super) const UNFINISHED: &str = "SELECT COUNT(*) FROM tcc_log_transactions FORCE INDEX (tcc_log_transactions_due) \
+                                     WHERE has_stuck IN (0, 1) AND due_at IS NOT NULL";
 
 pub(super) const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
                                  WHERE gid = ? AND branch_id = ? AND stuck_kind IS NOT NULL";
@@ -121,7 +121,12 @@ async fn probe(connection: &mut MySqlConnection, owner: Owner, now: Timestamp) -
 }
 
 async fn claim(connection: &mut MySqlConnection, claim: Claim, now: Timestamp) -> Result<Vec<TxRecord>, Fault> {
-    let rows = query(DUE).bind(now.as_micros()).bind(i64::from(claim.limit)).fetch_all(&mut *connection).await?;
+    let rows = query(DUE)
+        .bind(claim.due.has_stuck())
+        .bind(now.as_micros())
+        .bind(i64::from(claim.limit))
+        .fetch_all(&mut *connection)
+        .await?;
     let gids: Vec<Gid> = rows::gids(&rows)?;
     for list in gid_lists(&gids)? {
         query(LEASE)

@@ -18,10 +18,11 @@ use crate::{
 /// Most transactions that are looked at in one deletion.
 const LOOKED_AT_MAX: u32 = RENEW_MAX as u32;
 
-/// Only the index of unfinished transactions: this must not slow down as the history grows. The clock is read once, in a
+/// Only the index of unfinished transactions, and there only of one kind: this must not slow down as the history grows, nor as more
+/// and more is stuck. The clock is read once, in a
 /// subquery: what the index could be asked for with a function that may change from row to row would be nothing.
 pub(super) const DUE: &str = concat!(
-    "SELECT gid FROM tcc_log_transactions WHERE finished_at IS NULL AND next_attempt_at <= (SELECT ",
+    "SELECT gid FROM tcc_log_transactions WHERE finished_at IS NULL AND has_stuck = $2::bigint AND next_attempt_at <= (SELECT ",
     postgres_now!(),
     ") ORDER BY next_attempt_at, gid LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
@@ -38,7 +39,7 @@ pub(super) const RENEW: &str = concat!(
     "UPDATE tcc_log_transactions AS t SET next_attempt_at = greatest($4, ",
     postgres_now!(),
     ") + $3 FROM unnest($1::bytea[]) AS v(gid) \
-     WHERE t.gid = v.gid AND t.owner = $2 AND t.status IN (1, 2, 4) RETURNING t.gid"
+     WHERE t.gid = ANY(ARRAY[v.gid]) AND t.owner = $2 AND t.status + 0 IN (1, 2, 4) RETURNING t.gid"
 );
 
 /// By the primary key, whose order is that of minting.
@@ -119,7 +120,7 @@ fn micros(lease: Duration) -> i64 {
 }
 
 async fn claim(connection: &mut PgConnection, claim: Claim, now: Timestamp) -> Result<Vec<TxRecord>, Fault> {
-    let rows = query(DUE).bind(i64::from(claim.limit)).fetch_all(&mut *connection).await?;
+    let rows = query(DUE).bind(i64::from(claim.limit)).bind(claim.due.has_stuck()).fetch_all(&mut *connection).await?;
     let gids: Vec<Gid> = rows::gids(&rows)?;
     if gids.is_empty() {
         return Ok(Vec::new());

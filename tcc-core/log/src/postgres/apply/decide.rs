@@ -20,7 +20,7 @@ pub(super) const DECIDE: &str = "UPDATE tcc_log_transactions AS t \
                       SET status = v.status, next_attempt_at = v.next_attempt_at, cause = v.cause, owner = v.owner, decided_at = $7 \
                       FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[]) \
                       AS v(gid, status, next_attempt_at, cause, votes, owner) \
-                      WHERE t.gid = v.gid AND t.status = 1 AND (v.votes IS NULL OR t.branch_count = v.votes) \
+                      WHERE t.gid = ANY(ARRAY[v.gid]) AND t.status + 0 = 1 AND (v.votes IS NULL OR t.branch_count = v.votes) \
                       RETURNING t.gid, t.branch_count";
 
 pub(super) async fn apply(

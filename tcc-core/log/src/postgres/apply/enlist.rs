@@ -22,7 +22,7 @@ use crate::{
 /// next sees both.
 pub(super) const RAISE: &str = "UPDATE tcc_log_transactions AS t SET branch_count = t.branch_count + 1 \
                      FROM unnest($1::bytea[], $2::bigint[]) AS v(gid, branches_max) \
-                     WHERE t.gid = v.gid AND t.status = 1 AND t.decides = 3 AND t.branch_count < v.branches_max \
+                     WHERE t.gid = ANY(ARRAY[v.gid]) AND t.status + 0 = 1 AND t.decides = 3 AND t.branch_count < v.branches_max \
                      RETURNING t.gid, t.branch_count";
 
 pub(super) const LOWER: &str = "UPDATE tcc_log_transactions SET branch_count = branch_count - 1 WHERE gid = ANY($1::bytea[])";

@@ -22,7 +22,7 @@ use crate::{
 pub(super) const PARK: &str = "UPDATE tcc_log_transactions AS t \
                     SET next_attempt_at = v.next_attempt_at, has_stuck = greatest(t.has_stuck, v.has_stuck) \
                     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v(gid, next_attempt_at, has_stuck, owner) \
-                    WHERE t.gid = v.gid AND t.owner = v.owner AND t.status IN (1, 2, 4) RETURNING t.gid";
+                    WHERE t.gid = ANY(ARRAY[v.gid]) AND t.owner = v.owner AND t.status + 0 IN (1, 2, 4) RETURNING t.gid";
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
 pub(super) const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled = coalesce(b.settled, v.settled), attempts = v.attempts, \
@@ -31,11 +31,11 @@ pub(super) const PARK_BRANCHES: &str = "UPDATE tcc_log_branches AS b SET settled
                              stuck_detail = CASE WHEN coalesce(b.settled, v.settled) IS NULL THEN v.stuck_detail END \
                              FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
                              $7::text[]) AS v(gid, branch_id, settled, attempts, stuck_kind, stuck_since, stuck_detail) \
-                             WHERE b.gid = v.gid AND b.branch_id = v.branch_id";
+                             WHERE b.gid = ANY(ARRAY[v.gid]) AND b.branch_id = v.branch_id";
 
 /// Confirming (2) becomes confirmed (3), cancelling (4) becomes cancelled (5).
 pub(super) const FINISH: &str = "UPDATE tcc_log_transactions AS t SET status = t.status + 1, finished_at = $2 \
-                      FROM unnest($1::bytea[]) AS v(gid) WHERE t.gid = v.gid AND t.status IN (2, 4) RETURNING t.gid, t.has_stuck";
+                      FROM unnest($1::bytea[]) AS v(gid) WHERE t.gid = ANY(ARRAY[v.gid]) AND t.status + 0 IN (2, 4) RETURNING t.gid, t.has_stuck";
 
 /// What has ended is not stuck: the list of stuck branches, and its index, hold only what an operator can do something about.
 /// By its plain name (`stuck_kind IS NOT NULL`) the planner would walk through that index.

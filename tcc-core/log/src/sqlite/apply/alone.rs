@@ -1,6 +1,7 @@
 //! The writes that are not grouped: claims, released leases, the audit record.
 
 use sqlx::{SqliteConnection, query};
+use tcc_database::sqlite::lists::ManyRows;
 use tcc_types::{Gid, Timestamp};
 
 use crate::{
@@ -8,19 +9,17 @@ use crate::{
     codes::Code,
     fault::Fault,
     rows::{self, Columns},
-    sqlite::{
-        load::{load_readable, put_gid},
-        values::ManyRows,
-    },
+    sqlite::load::{load_readable, put_gid},
     writer::write::{Alone, Claim, DeleteEnded, Renew},
 };
 
 /// Most transactions that are looked at in one deletion.
 const LOOKED_AT_MAX: u32 = RENEW_MAX as u32;
 
-/// Only the index of unfinished transactions: this must not slow down as the history grows.
+/// Only the index of unfinished transactions, and there only of one kind: this must not slow down as the history grows, nor as more
+/// and more is stuck.
 pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions INDEXED BY tcc_log_transactions_due \
-                              WHERE finished_at IS NULL AND next_attempt_at <= ? ORDER BY next_attempt_at, gid LIMIT ?";
+                              WHERE finished_at IS NULL AND has_stuck = ? AND next_attempt_at <= ? ORDER BY next_attempt_at, gid LIMIT ?";
 
 pub(super) const LEASE: ManyRows = ManyRows {
     head: "UPDATE tcc_log_transactions SET next_attempt_at = ?, owner = ? WHERE gid IN (VALUES ",
@@ -46,11 +45,14 @@ pub(super) const DELETE: ManyRows =
     ManyRows { head: "DELETE FROM tcc_log_transactions WHERE gid IN (VALUES ", width: 1, tail: ")" };
 
 /// Status 1 is trying; ways of deciding 2 and 3 are on request: holds. What is stuck keeps its time, so that it is not all
-/// due at once and before what was under way.
+/// due at once and before what was under way. What is as it should be is not written: holds are many, and wait for `decide_by` anyway.
 pub(super) const RELEASE: &str = "UPDATE tcc_log_transactions INDEXED BY tcc_log_transactions_due \
-                                  SET next_attempt_at = CASE WHEN status = 1 AND decides IN (2, 3) THEN decide_by \
-                                  WHEN has_stuck THEN next_attempt_at ELSE ? END \
-                                  WHERE finished_at IS NULL";
+                                  SET next_attempt_at = CASE WHEN status = 1 AND decides IN (2, 3) THEN decide_by ELSE ?1 END \
+                                  WHERE finished_at IS NULL AND has_stuck = 0 AND next_attempt_at \
+                                  <> CASE WHEN status = 1 AND decides IN (2, 3) THEN decide_by ELSE ?1 END";
+
+pub(super) const UNFINISHED: &str =
+    "SELECT count(*) FROM tcc_log_transactions INDEXED BY tcc_log_transactions_due WHERE finished_at IS NULL";
 
 pub(super) const SETTLE: &str = "UPDATE tcc_log_branches SET settled = 2, stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL \
                                  WHERE gid = ? AND branch_id = ? AND stuck_kind IS NOT NULL";
@@ -78,8 +80,9 @@ pub(super) async fn apply(connection: &mut SqliteConnection, alone: &mut Alone, 
             ask.answer(deleted);
         }
         Alone::ReleaseLeases(ask) => {
-            let done = query(RELEASE).bind(now.as_micros()).execute(connection).await?;
-            ask.answer(done.rows_affected());
+            query(RELEASE).bind(now.as_micros()).execute(&mut *connection).await?;
+            let unfinished = query(UNFINISHED).fetch_one(connection).await?.int(0)?;
+            ask.answer(unfinished.unsigned_abs());
         }
         Alone::Audit(ask) => {
             let record = append(connection, &ask.question, now).await?;
@@ -94,7 +97,12 @@ pub(super) async fn apply(connection: &mut SqliteConnection, alone: &mut Alone, 
 }
 
 async fn claim(connection: &mut SqliteConnection, claim: Claim, now: Timestamp) -> Result<Vec<TxRecord>, Fault> {
-    let rows = query(DUE).bind(now.as_micros()).bind(i64::from(claim.limit)).fetch_all(&mut *connection).await?;
+    let rows = query(DUE)
+        .bind(claim.due.has_stuck())
+        .bind(now.as_micros())
+        .bind(i64::from(claim.limit))
+        .fetch_all(&mut *connection)
+        .await?;
     let gids = rows::gids::<Vec<Gid>>(&rows)?;
     let lease = [now.plus(claim.lease).as_micros(), rows::owner_number(claim.owner)];
     LEASE.fetch(connection, &lease, &gids, put_gid).await?;

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use sqlx::SqliteConnection;
+use tcc_database::sqlite::lists::ManyRows;
 use tcc_types::{Gid, Timestamp};
 
 use crate::{
     NewBranch,
     fault::Fault,
     rows::{self, Columns, head_columns},
-    sqlite::{load::load, values::ManyRows},
+    sqlite::load::load,
     writer::{
         answers::{Standing, answer_begins, branches_of, losers},
         write::Beginning,
@@ -96,8 +97,8 @@ pub(super) async fn insert_branches(
                 .put(new.payload.type_url.as_str())
                 .put(&new.payload.value[..]);
         })
-        .await
-        .map(drop)
+        .await?;
+    Ok(())
 }
 
 async fn find_standing(

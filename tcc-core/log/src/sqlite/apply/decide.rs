@@ -1,13 +1,14 @@
 //! The compare-and-set. The only statement that moves a transaction out of trying.
 
 use sqlx::SqliteConnection;
+use tcc_database::sqlite::lists::ManyRows;
 use tcc_types::Timestamp;
 
 use crate::{
     Decide, Decided,
     fault::Fault,
     rows,
-    sqlite::{load::load_heads, values::ManyRows},
+    sqlite::load::load_heads,
     writer::{
         answers::{Wanted, answer_decides, unchanged},
         write::Ask,

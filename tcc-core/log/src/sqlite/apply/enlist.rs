@@ -1,13 +1,14 @@
 //! Enlisting: the branch and the raised count in one commit.
 
 use sqlx::SqliteConnection;
+use tcc_database::sqlite::lists::ManyRows;
 
 use super::begin::insert_branches;
 use crate::{
     Enlisted,
     fault::Fault,
     rows,
-    sqlite::{load::load, values::ManyRows},
+    sqlite::load::load,
     writer::{
         answers::{answer_enlists, raised_branches, unchanged},
         write::{Ask, Enlist},

@@ -12,7 +12,7 @@ use super::{
     tests::{NOW, database},
 };
 use crate::{
-    Begun, Decide, Enlisted, NewTransaction, Owner, Park,
+    Begun, Decide, Due, Enlisted, NewTransaction, Owner, Park,
     conformance::samples,
     rows::{self, audit_columns},
     sqlite::load::load,
@@ -31,7 +31,7 @@ enum Op {
     Decide(Decide),
     Park(Park),
     Finish(Gid),
-    Claim(Owner, u32),
+    Claim(Owner, Due, u32),
     Renew(Owner, Vec<Gid>),
     DeleteEnded(u32),
     ReleaseLeases,
@@ -96,7 +96,10 @@ impl Numbers {
                 0 => Op::ReleaseLeases,
                 1 => Op::Renew(self.owner(), gids.to_vec()),
                 2 => Op::DeleteEnded(u32::try_from(1 + self.below(8)).unwrap()),
-                limit => Op::Claim(self.owner(), u32::try_from(limit).unwrap()),
+                limit => {
+                    let due = [Due::Fresh, Due::Stuck][self.below(2)];
+                    Op::Claim(self.owner(), due, u32::try_from(limit).unwrap())
+                }
             },
             _ => Op::MarkSettled(samples::audit(gid, &self.branch())),
         }
@@ -140,8 +143,8 @@ fn made(op: Op) -> (Write, BoxFuture<'static, String>) {
             let (ask, reply) = Ask::new(gid);
             (Write::Finish(ask), told(reply))
         }
-        Op::Claim(owner, limit) => {
-            let (ask, reply) = Ask::new(Claim { owner, limit, lease: Duration::from_micros(1) });
+        Op::Claim(owner, due, limit) => {
+            let (ask, reply) = Ask::new(Claim { owner, due, limit, lease: Duration::from_micros(1) });
             (Write::Alone(Alone::Claim(ask)), told(reply))
         }
         Op::Renew(owner, gids) => {

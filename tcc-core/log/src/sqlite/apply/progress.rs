@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use sqlx::SqliteConnection;
+use tcc_database::sqlite::lists::ManyRows;
 use tcc_types::{Gid, Timestamp};
 
 use crate::{
     Park,
     fault::Fault,
     rows::{self, Columns},
-    sqlite::{load::put_gid, values::ManyRows},
+    sqlite::load::put_gid,
     writer::{
         answers::{has_stuck, parked_branches},
         write::Ask,

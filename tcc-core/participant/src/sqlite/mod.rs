@@ -1,25 +1,32 @@
 //! The SDK on SQLite: one connection writes, in the order of asking and always under `BEGIN IMMEDIATE`, so nothing can change
 //! between two statements of a transaction; others read beside it (WAL). Every commit is on disk before it is answered.
+//!
+//! `one` has the statements about one branch, `many` those about lists of them.
+
+mod many;
+mod one;
 
 use std::path::Path;
 
 use bytes::Bytes;
 use sqlx::{
-    Connection, Pool, Row as _, Sqlite, SqliteConnection,
+    Connection, Pool, Sqlite, SqliteConnection,
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
-use tcc_barrier::{Kept, Look, Request};
-use tcc_database::{lease::Place, sqlite_now};
+use tcc_barrier::{Kept, Look};
+use tcc_database::{lease::Place, sqlite::lists::ROWS_MAX, sqlite_now};
 use tcc_types::{BranchKey, CancelCall, Decision, Gid, Invalid, Refusal, Timestamp, TryCall};
 
 use crate::{
     BranchRow, Database, InDoubt, OldRow, OpenError, Options,
-    rows::{
-        branch_row, branch_row_of, columns, corrupt, in_doubt_of, inserted_here, old_row_of, row, row_of, settled, walk_from,
-    },
+    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, old_row_of, walk_from},
 };
+
+/// How many statements stay prepared on the writing connection: those over lists have a text for each power of two up to
+/// [`ROWS_MAX`].
+const STATEMENTS_MAX: usize = 256;
 
 columns!(SqliteRow, i64);
 
@@ -42,7 +49,8 @@ impl Database for Sqlite {
             // SQLite ends a transaction by itself on some errors (disk full), and sqlx then counts one that is not there. Such
             // a connection could never begin again.
             .before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
-            .connect_with(connect.clone())
+            // What a statement returns must not wait in sqlx's thread to be taken.
+            .connect_with(connect.clone().row_buffer_size(ROWS_MAX + 1).statement_cache_capacity(STATEMENTS_MAX))
             .await?;
         Self::migrate(&write, tcc_migrations::participant::sqlite()).await?;
         let read =
@@ -62,132 +70,64 @@ impl Database for Sqlite {
         code.is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED))
     }
 
-    // Nothing comes between the statements of a transaction, and there is no round trip: batches are loops.
-
     async fn insert_tried(conn: &mut SqliteConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
-            "not_after, ask_after, created_at, changed_at) ",
-            "SELECT ?1, ?2, 1, 0, ?3, ?4, ?5, ?6, ?7, ",
-            sqlite_now!(),
-            ", ",
-            sqlite_now!(),
-            " WHERE ",
-            sqlite_now!(),
-            " <= ?6 ON CONFLICT (gid, branch_id) DO NOTHING"
-        );
-        let mut inserted = Vec::with_capacity(calls.len());
-        for &call in calls {
-            let request = Request::from(call);
-            let done = sqlx::query(SQL)
-                .bind(call.key.gid.to_string())
-                .bind(call.key.branch.as_str())
-                .bind(&call.payload.type_url)
-                .bind(request.fingerprint.as_slice())
-                .bind(request.coordinator.as_str())
-                .bind(call.not_after.as_micros())
-                .bind(call.ask_after.as_micros())
-                .execute(&mut *conn)
-                .await?;
-            inserted.push(done.rows_affected() == 1);
+        match calls {
+            [call] => Ok(vec![one::insert_tried(conn, call).await?]),
+            _ => many::insert_tried(conn, calls, &vec![None; calls.len()]).await,
         }
-        Ok(inserted)
+    }
+
+    const FORESEES: bool = true;
+
+    async fn insert_foreseen(
+        conn: &mut SqliteConnection,
+        calls: &[&TryCall],
+        foreseen: &[Option<Kept<'_>>],
+    ) -> Result<Vec<bool>, sqlx::Error> {
+        many::insert_tried(conn, calls, foreseen).await
     }
 
     async fn settle_tried(
         conn: &mut SqliteConnection,
         settles: &[(&BranchKey, Decision)],
     ) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "UPDATE tcc_branches SET status = ?3, changed_at = ",
-            sqlite_now!(),
-            " WHERE gid = ?1 AND branch_id = ?2 AND status = 1 RETURNING reserved"
-        );
-        let mut reserved = Vec::with_capacity(settles.len());
-        for (key, decision) in settles {
-            let query = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).bind(settled(*decision).code());
-            // All rows (one at most) are fetched, so that the statement runs to its end.
-            let mut changed = query.fetch_all(&mut *conn).await?;
-            reserved.push(changed.pop().map(|row| row.try_get::<Vec<u8>, _>("reserved").map(Bytes::from)).transpose()?);
+        match settles {
+            [(key, decision)] => Ok(vec![one::settle_tried(conn, key, *decision).await?]),
+            _ => many::settle_tried(conn, settles).await,
         }
-        Ok(reserved)
     }
 
     async fn insert_cancelled(conn: &mut SqliteConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
-        const SQL: &str = concat!(
-            "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) VALUES (?1, ?2, 4, 1, ?3, ",
-            sqlite_now!(),
-            ", ",
-            sqlite_now!(),
-            ") ON CONFLICT (gid, branch_id) DO NOTHING"
-        );
-        let mut inserted = Vec::with_capacity(calls.len());
-        for call in calls {
-            let done = sqlx::query(SQL)
-                .bind(call.key.gid.to_string())
-                .bind(call.key.branch.as_str())
-                .bind(call.not_after.as_micros())
-                .execute(&mut *conn)
-                .await?;
-            inserted.push(done.rows_affected() == 1);
+        match calls {
+            [call] => Ok(vec![one::insert_cancelled(conn, call).await?]),
+            _ => many::insert_cancelled(conn, calls).await,
         }
-        Ok(inserted)
     }
 
     async fn look(conn: &mut SqliteConnection, keys: &[&BranchKey]) -> Result<Look, sqlx::Error> {
-        // The join yields one row in any case, so that the clock is read in the same statement as the branch.
-        const SQL: &str = concat!(
-            "SELECT ",
-            sqlite_now!(),
-            " AS looked_at, ",
-            row!(),
-            " FROM (SELECT 1) LEFT JOIN tcc_branches ON gid = ?1 AND branch_id = ?2"
-        );
-        let mut look = Look { rows: Vec::with_capacity(keys.len()), now: Timestamp::from_micros(0) };
-        for key in keys {
-            let found = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_one(&mut *conn).await?;
-            look.now = Timestamp::from_micros(found.try_get("looked_at")?);
-            look.rows.push(row_of(&found)?);
+        match keys {
+            [key] => one::look(conn, key).await,
+            _ => many::look(conn, keys).await,
         }
-        Ok(look)
     }
 
-    async fn check_settled(_: &mut SqliteConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    async fn check_written(_: &mut SqliteConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
         // COMMIT fails where there is no transaction.
         Ok(())
     }
 
     async fn keep_reserved(conn: &mut SqliteConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
-        const SQL: &str = "UPDATE tcc_branches SET reserved = ?3, output_type_url = ?4, output_value = ?5 \
-             WHERE gid = ?1 AND branch_id = ?2 AND status = 1";
-        for kept in kept {
-            let done = sqlx::query(SQL)
-                .bind(kept.key.gid.to_string())
-                .bind(kept.key.branch.as_str())
-                .bind(&kept.reserved[..])
-                .bind(kept.output.map(|output| output.type_url.as_str()))
-                .bind(kept.output.map(|output| &output.value[..]))
-                .execute(&mut *conn)
-                .await?;
-            inserted_here(done.rows_affected(), 1)?;
+        match kept {
+            [kept] => one::keep_reserved(conn, *kept).await,
+            _ => many::keep_reserved(conn, kept).await,
         }
-        Ok(())
     }
 
     async fn keep_refusals(conn: &mut SqliteConnection, refused: &[(&BranchKey, &Refusal)]) -> Result<(), sqlx::Error> {
-        const SQL: &str = "UPDATE tcc_branches SET status = 2, refusal_code = ?3, refusal_message = ?4 \
-             WHERE gid = ?1 AND branch_id = ?2 AND status = 1";
-        for (key, refusal) in refused {
-            let done = sqlx::query(SQL)
-                .bind(key.gid.to_string())
-                .bind(key.branch.as_str())
-                .bind(&refusal.code)
-                .bind(&refusal.message)
-                .execute(&mut *conn)
-                .await?;
-            inserted_here(done.rows_affected(), 1)?;
+        match refused {
+            [(key, refusal)] => one::keep_refusal(conn, key, refusal).await,
+            _ => many::keep_refusals(conn, refused).await,
         }
-        Ok(())
     }
 
     async fn branch_row(conn: &mut SqliteConnection, key: &BranchKey) -> Result<Option<BranchRow>, sqlx::Error> {
