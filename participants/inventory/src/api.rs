@@ -5,14 +5,14 @@ use std::time::Duration;
 use tcc_participant::status_of_sql;
 use tcc_proto::inventory::v1::{
     self as proto, AddStockRequest, AddStockResponse, GetStockRequest, GetStockResponse, ListStockRequest, ListStockResponse,
-    inventory_service_server::InventoryService,
+    SetStockBucketsRequest, SetStockBucketsResponse, inventory_service_server::InventoryService,
 };
 use tcc_types::{FingerprintBuilder, Invalid, check_name};
 use tcc_wire::{page, status, timestamp_to_proto};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
-use crate::{Line, Receipt, Received, STOCK_MAX, Stock, StockBooks};
+use crate::{Line, Receipt, Received, STOCK_MAX, Spread, Stock, StockBooks};
 
 const DOMAIN: &str = "inventory.v1";
 /// SKUs on a page that does not say, and most on a page.
@@ -62,6 +62,18 @@ impl<B: StockBooks> InventoryService for InventoryApi<B> {
         }
     }
 
+    async fn set_stock_buckets(
+        &self,
+        request: Request<SetStockBucketsRequest>,
+    ) -> Result<Response<SetStockBucketsResponse>, Status> {
+        let SetStockBucketsRequest { sku, buckets } = request.into_inner();
+        let spread = Spread::new(sku, buckets).map_err(|bad| status::invalid(DOMAIN, &bad))?;
+        let _admitted = self.admit()?;
+        let stock = self.books.spread(&spread).await.map_err(|error| failed(&error))?;
+        let stock = stock.ok_or_else(|| status::not_found(DOMAIN, "sku", spread.sku()))?;
+        Ok(Response::new(SetStockBucketsResponse { stock: Some(stock_to_proto(stock)) }))
+    }
+
     async fn get_stock(&self, request: Request<GetStockRequest>) -> Result<Response<GetStockResponse>, Status> {
         let GetStockRequest { sku } = request.into_inner();
         check_name("sku", &sku).map_err(|bad| status::invalid(DOMAIN, &[bad]))?;
@@ -91,8 +103,9 @@ fn receipt_from_proto(request: AddStockRequest) -> Result<Receipt, Vec<Invalid>>
 }
 
 fn stock_to_proto(stock: Stock) -> proto::Stock {
-    let Stock { sku, initial, available, frozen, sold, updated_at } = stock;
-    proto::Stock { sku, initial, available, frozen, sold, updated_at: Some(timestamp_to_proto(updated_at)) }
+    let Stock { sku, initial, available, frozen, sold, updated_at, buckets } = stock;
+    let updated_at = Some(timestamp_to_proto(updated_at));
+    proto::Stock { sku, initial, available, frozen, sold, updated_at, buckets: buckets.into() }
 }
 
 /// What happened is for the log.

@@ -3,9 +3,9 @@
 
 use std::future::Future;
 
-use tcc_types::Timestamp;
+use tcc_types::{Invalid, Timestamp, check_name};
 
-use crate::Line;
+use crate::{BUCKETS_MAX, Line};
 
 /// One SKU. Always: `available + frozen + sold = initial`, and none is negative.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Stock {
     pub sold: i64,
     /// Last change, by the database's clock.
     pub updated_at: Timestamp,
+    /// Over how many buckets the free ones are spread; what is above are sums over all of them.
+    pub buckets: u8,
 }
 
 /// A delivery of goods.
@@ -44,6 +46,42 @@ pub enum Received {
     TooMuch,
 }
 
+/// Over how many buckets to spread a SKU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    sku: String,
+    buckets: u8,
+}
+
+impl Spread {
+    /// Checks and makes it.
+    ///
+    /// # Errors
+    /// Every field that is wrong: `sku`, `buckets`.
+    pub fn new(sku: impl Into<String>, buckets: u32) -> Result<Self, Vec<Invalid>> {
+        let sku = sku.into();
+        let mut bad: Vec<Invalid> = check_name("sku", &sku).err().into_iter().collect();
+        match u8::try_from(buckets) {
+            Ok(buckets @ 1..=BUCKETS_MAX) if bad.is_empty() => return Ok(Self { sku, buckets }),
+            Ok(1..=BUCKETS_MAX) => {}
+            Ok(_) | Err(_) => bad.push(Invalid::new("buckets", format_args!("must be 1 to {BUCKETS_MAX}"))),
+        }
+        Err(bad)
+    }
+
+    /// Which SKU.
+    #[must_use]
+    pub fn sku(&self) -> &str {
+        &self.sku
+    }
+
+    /// 1 to [`BUCKETS_MAX`].
+    #[must_use]
+    pub const fn buckets(&self) -> u8 {
+        self.buckets
+    }
+}
+
 /// The books of one database.
 pub trait StockBooks: Send + Sync + 'static {
     /// Counts a delivery, once. Idempotent; cancel-safe: a dropped call happens wholly or not at all.
@@ -51,6 +89,13 @@ pub trait StockBooks: Send + Sync + 'static {
     /// # Errors
     /// The database's; the delivery may be counted or not: report it again.
     fn receive(&self, receipt: &Receipt) -> impl Future<Output = Result<Received, sqlx::Error>> + Send;
+
+    /// Sets over how many buckets a SKU's free stock is spread, and spreads it evenly; `None`: there is no such SKU. What is reserved
+    /// or sold stays where it is, and orders go on meanwhile. Idempotent; cancel-safe: a dropped call happens wholly or not at all.
+    ///
+    /// # Errors
+    /// The database's; it may be done or not: ask again.
+    fn spread(&self, spread: &Spread) -> impl Future<Output = Result<Option<Stock>, sqlx::Error>> + Send;
 
     /// Reads one SKU.
     ///

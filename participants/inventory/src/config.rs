@@ -21,7 +21,7 @@ pub struct Config {
     pub database_url: String,
     /// How long calls under way may go on after the server was told to stop.
     pub drain_ms: u64,
-    /// AddStock calls at once; one more is refused at once with RESOURCE_EXHAUSTED. At least 1.
+    /// AddStock and SetStockBuckets calls at once; one more is refused at once with RESOURCE_EXHAUSTED. At least 1.
     pub admin_calls_in_flight_max: u32,
     /// Logs.
     pub telemetry: Telemetry,

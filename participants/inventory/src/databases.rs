@@ -1,9 +1,10 @@
 //! Stock in each database: the statements, and nothing that decides. The same meaning in all of them; the files beside this one
 //! differ where their SQL does.
 //!
-//! Whoever changes several rows of one transaction changes them in SKU order, and a delivery its receipt before its stock, so
-//! that no two transactions wait for each other.
+//! Whoever changes several rows of one transaction changes them in the order of SKU and bucket, and a delivery its receipt before its
+//! stock, so that no two transactions wait for each other. A SKU's rows are made under the lock of its first one, and never deleted.
 
+mod keeping;
 mod mysql;
 mod postgres;
 mod sqlite;
@@ -14,7 +15,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use tcc_participant::{Database, Store};
 use tcc_types::Timestamp;
 
-use crate::{Change, Levels, Stock};
+use crate::{Change, Levels, Place, Stock};
 
 /// The stock rows inside a local transaction that somebody else owns.
 pub struct StockRows<'c, D: Database>(pub &'c mut D::Connection);
@@ -33,11 +34,26 @@ impl<D: Database> Books<D> {
     }
 }
 
-/// The levels of the changes' SKUs, in their order, from rows of (SKU, available, frozen).
-fn in_order(changes: &[Change<'_>], rows: Vec<(String, i64, i64)>) -> Vec<Option<Levels>> {
-    let levels: HashMap<String, Levels> =
-        rows.into_iter().map(|(sku, available, frozen)| (sku, Levels { available, frozen })).collect();
-    changes.iter().map(|change| levels.get(change.sku).copied()).collect()
+/// A row as it is read: SKU, bucket, available, frozen, [`Levels::buckets`], [`Levels::made`].
+type Read = (String, i32, i64, i64, i32, i32);
+
+/// The levels of the places, in their order.
+fn in_order<'a>(places: impl Iterator<Item = Place<'a>>, rows: Vec<Read>) -> Result<Vec<Option<Levels>>, sqlx::Error> {
+    let mut levels = HashMap::with_capacity(rows.len());
+    for (sku, bucket, available, frozen, buckets, made) in &rows {
+        let (buckets, made) = (small(*buckets)?, small(*made)?);
+        let place = Place { sku: sku.as_str(), bucket: small(*bucket)? };
+        levels.insert(place, Levels { available: *available, frozen: *frozen, buckets, made });
+    }
+    Ok(places.map(|place| levels.get(&place).copied()).collect())
+}
+
+/// A number of buckets, or of one: the table's checks keep it small.
+fn small<N>(number: N) -> Result<u8, sqlx::Error>
+where
+    u8: TryFrom<N, Error: std::error::Error + Send + Sync + 'static>,
+{
+    u8::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 fn all_fit(changes: &[Change<'_>], levels: &[Option<Levels>]) -> bool {
@@ -53,6 +69,7 @@ fn all_changed(changes: &[Change<'_>], rows: u64) -> Result<(), sqlx::Error> {
 impl<'r, R: Row> FromRow<'r, R> for Stock
 where
     &'static str: ColumnIndex<R>,
+    i32: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
     String: Decode<'r, R::Database> + Type<R::Database>,
 {
@@ -64,6 +81,7 @@ where
             frozen: row.try_get("frozen")?,
             sold: row.try_get("sold")?,
             updated_at: Timestamp::from_micros(row.try_get("updated_at")?),
+            buckets: small(row.try_get::<i32, _>("buckets")?)?,
         })
     }
 }

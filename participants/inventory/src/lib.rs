@@ -3,12 +3,15 @@
 //!
 //! - [`Lines`] and [`reserve`], [`spend`], [`release`] are its decisions, pure over a narrow [`StockStore`]; [`run_batch`] is the
 //!   same about many operations at once.
+//! - A SKU's stock may be split over several rows, its buckets; [`Reserved`] says from which of them a branch has its pieces.
 //! - [`Inventory`] puts them under the participant SDK; [`InventoryApi`] is `inventory.v1.InventoryService`.
 //! - [`run`] is the whole server.
 
+mod aim;
 mod api;
 mod batch;
 mod books;
+mod buckets;
 mod config;
 mod databases;
 mod lines;
@@ -26,14 +29,16 @@ use tcc_proto::inventory::v1::inventory_service_server::InventoryServiceServer;
 use tcc_service::Server;
 use tokio_util::sync::CancellationToken;
 
+pub use aim::Aim;
 pub use api::InventoryApi;
 pub use batch::{Operations, run as run_batch};
-pub use books::{Receipt, Received, Stock, StockBooks};
+pub use books::{Receipt, Received, Spread, Stock, StockBooks};
+pub use buckets::{BUCKETS_MAX, Reserved, Share, Split, Taken, chosen, seed_of};
 pub use config::Config;
 pub use databases::{Books, StockRows};
 pub use lines::{LINES_MAX, Line, Lines, QUANTITY_MAX, STOCK_MAX};
 pub use participant::{Inventory, StockDatabase};
-pub use stock::{Change, Changed, Levels, Reservation, SettleError, StockStore, release, reserve, spend};
+pub use stock::{Change, Changed, Levels, Place, Reservation, SettleError, StockStore, release, reserve, spend};
 
 /// Environment variables of the shipped server start with this: `TCC_INVENTORY__LISTEN`.
 pub const ENV_PREFIX: &str = "TCC_INVENTORY";

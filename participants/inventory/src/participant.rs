@@ -9,10 +9,13 @@ use sqlx::migrate::Migrator;
 use tcc_participant::{
     Batch, BatchParticipant, BranchContext, ConnectionOf, Database, HandlerError, Participant, Store, Tried,
 };
-use tcc_proto::inventory::v1::{ReserveStock, ReservedStock, StockLine};
+use tcc_proto::inventory::v1::{ReserveStock, ReservedShare, ReservedStock, StockLine};
 use tcc_types::Invalid;
 
-use crate::{Lines, Operations, Reservation, StockBooks, StockStore, release, reserve, run_batch, spend};
+use crate::{
+    Aim, Line, Lines, Operations, Reservation, Reserved, Split, StockBooks, StockStore, Taken, aim::Aims, release, reserve,
+    run_batch, spend,
+};
 
 /// A database that stock can be kept in.
 pub trait StockDatabase: Database {
@@ -37,14 +40,16 @@ pub struct Inventory<D> {
     /// Nothing was refused in the latest batch with tries, so that it is likely that nothing is in the next one. Only a hint: where something is
     /// sold out, batches need not try each time whether everything can be had.
     all_had: AtomicBool,
+    /// Where tries look first. Only hints, too.
+    aims: Aims,
     database: PhantomData<fn() -> D>,
 }
 
 impl<D> Inventory<D> {
     /// It keeps nothing beside its database.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { all_had: AtomicBool::new(true), database: PhantomData }
+    pub fn new() -> Self {
+        Self { all_had: AtomicBool::new(true), aims: Aims::default(), database: PhantomData }
     }
 }
 
@@ -62,15 +67,18 @@ impl<D: StockDatabase> Participant for Inventory<D> {
     async fn on_try(
         &self,
         conn: &mut ConnectionOf<Self>,
-        _branch: &BranchContext,
+        branch: &BranchContext,
         payload: ReserveStock,
     ) -> Result<Tried<ReservedStock>, HandlerError> {
         let lines = match lines_from_proto(payload.lines) {
             Ok(lines) => lines,
             Err(bad) => return Ok(Tried::bad_request(&bad)),
         };
-        let reservation = reserve(&mut D::stock(conn), &lines).await?;
-        Ok(tried(reservation, &lines))
+        let mut aim = self.aims.of_one(&branch.key, lines.iter().map(Line::sku));
+        let reservation = reserve(&mut D::stock(conn), &lines, &mut aim).await;
+        // Also if it failed: it may run anew, and then knows where to look.
+        self.aims.remember(aim);
+        Ok(tried(reservation?, &lines))
     }
 
     async fn on_confirm(
@@ -79,7 +87,7 @@ impl<D: StockDatabase> Participant for Inventory<D> {
         _branch: &BranchContext,
         reserved: ReservedStock,
     ) -> Result<(), HandlerError> {
-        Ok(spend(&mut D::stock(conn), &stored_lines(reserved)?).await?)
+        Ok(spend(&mut D::stock(conn), &stored(reserved)?).await?)
     }
 
     async fn on_cancel(
@@ -88,23 +96,30 @@ impl<D: StockDatabase> Participant for Inventory<D> {
         _branch: &BranchContext,
         reserved: ReservedStock,
     ) -> Result<(), HandlerError> {
-        Ok(release(&mut D::stock(conn), &stored_lines(reserved)?).await?)
+        Ok(release(&mut D::stock(conn), &stored(reserved)?).await?)
     }
 }
 
 impl<D: StockDatabase> BatchParticipant for Inventory<D> {
+    /// All of it from the first bucket, which is the only one of most SKUs.
+    fn foresee(&self, payload: &ReserveStock) -> Option<Tried<ReservedStock>> {
+        let lines = lines_from_proto(payload.lines.clone()).ok()?;
+        Some(Tried::reserved(ReservedStock { lines: lines_to_proto(&lines), shares: Vec::new() }))
+    }
+
     async fn on_batch(
         &self,
         conn: &mut ConnectionOf<Self>,
         batch: Batch<Self>,
     ) -> Result<Vec<Tried<ReservedStock>>, HandlerError> {
-        let stored = |(_, reserved)| stored_lines(reserved);
+        let stored = |(_, reserved)| stored(reserved);
         let mut operations = Operations {
             spends: batch.confirms.into_iter().map(stored).collect::<Result<_, _>>()?,
             releases: batch.cancels.into_iter().map(stored).collect::<Result<_, _>>()?,
             tries: Vec::with_capacity(batch.tries.len()),
         };
         let mut outcomes: Vec<Option<Tried<_>>> = Vec::with_capacity(batch.tries.len());
+        let first = batch.tries.first().map(|(branch, _)| branch.key.clone());
         for (_, payload) in batch.tries {
             match lines_from_proto(payload.lines) {
                 Ok(lines) => {
@@ -116,11 +131,14 @@ impl<D: StockDatabase> BatchParticipant for Inventory<D> {
         }
         // What is only settled can always be had.
         let likely = operations.tries.is_empty() || self.all_had.load(Ordering::Relaxed);
-        let reservations = run_batch(&mut D::stock(conn), &operations, likely).await;
+        let skus = operations.tries.iter().flatten().map(Line::sku);
+        let mut aim = first.map_or_else(Aim::default, |first| self.aims.of_batch(&first, skus));
+        let reservations = run_batch(&mut D::stock(conn), &operations, &mut aim, likely).await;
+        self.aims.remember(aim);
         match &reservations {
             Ok(none) if none.is_empty() => {}
             Ok(reservations) => {
-                let all_had = reservations.iter().all(|reservation| *reservation == Reservation::Frozen);
+                let all_had = reservations.iter().all(|reservation| matches!(reservation, Reservation::Frozen(_)));
                 self.all_had.store(all_had, Ordering::Relaxed);
             }
             // It may have to run anew: then without hoping.
@@ -134,7 +152,9 @@ impl<D: StockDatabase> BatchParticipant for Inventory<D> {
 
 fn tried(reservation: Reservation, lines: &Lines) -> Tried<ReservedStock> {
     match reservation {
-        Reservation::Frozen => Tried::reserved(ReservedStock { lines: lines_to_proto(lines) }),
+        Reservation::Frozen(split) => {
+            Tried::reserved(ReservedStock { lines: lines_to_proto(lines), shares: shares_to_proto(&split) })
+        }
         Reservation::Refused(refusal) => Tried::Refused(refusal),
     }
 }
@@ -147,9 +167,40 @@ fn lines_to_proto(lines: &Lines) -> Vec<StockLine> {
     lines.iter().map(|line| StockLine { sku: line.sku().to_owned(), quantity: line.quantity() }).collect()
 }
 
-fn stored_lines(reserved: ReservedStock) -> Result<Lines, HandlerError> {
-    lines_from_proto(reserved.lines).map_err(|bad| match bad.into_iter().next() {
+fn shares_to_proto(split: &Split) -> Vec<ReservedShare> {
+    let mut shares = Vec::new();
+    for (line, taken) in split.iter() {
+        let Ok(line) = u32::try_from(line) else { continue };
+        shares.extend(taken.iter().map(|Taken { bucket, quantity }| ReservedShare {
+            line,
+            bucket: (*bucket).into(),
+            quantity: *quantity,
+        }));
+    }
+    shares
+}
+
+/// A row that was written before there were buckets has no shares: all of it is from bucket 0, as it was.
+fn stored(reserved: ReservedStock) -> Result<Reserved, HandlerError> {
+    let ReservedStock { lines, shares } = reserved;
+    // They are stored in order, and their places are by it.
+    if !lines.is_sorted_by(|one, other| one.sku < other.sku) {
+        return Err(HandlerError::from("the lines of the stored reservation are out of order"));
+    }
+    let lines = lines_from_proto(lines).map_err(|bad| match bad.into_iter().next() {
         Some(bad) => HandlerError::from(bad),
         None => HandlerError::from("the stored reservation is malformed"),
-    })
+    })?;
+    if shares.is_empty() {
+        return Ok(lines.into());
+    }
+    let malformed = || HandlerError::from("the shares of the stored reservation are malformed");
+    let mut taken: Vec<Vec<Taken>> = vec![Vec::new(); lines.iter().len()];
+    for ReservedShare { line, bucket, quantity } in shares {
+        let of_line = usize::try_from(line).ok().and_then(|line| taken.get_mut(line)).ok_or_else(malformed)?;
+        of_line.push(Taken { bucket: u8::try_from(bucket).map_err(|_| malformed())?, quantity });
+    }
+    let mut split = Split::new();
+    taken.into_iter().enumerate().for_each(|(line, taken)| split.set(line, taken));
+    Ok(Reserved::new(lines, split)?)
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use tcc_inventory::{InventoryApi, Receipt, Received, Stock, StockBooks};
+use tcc_inventory::{InventoryApi, Receipt, Received, Spread, Stock, StockBooks};
 use tcc_proto::inventory::v1::{
     AddStockRequest, GetStockRequest, ListStockRequest, inventory_service_server::InventoryService,
 };
@@ -13,6 +13,10 @@ struct Stuck;
 
 impl StockBooks for Stuck {
     async fn receive(&self, _: &Receipt) -> Result<Received, sqlx::Error> {
+        std::future::pending().await
+    }
+
+    async fn spread(&self, _: &Spread) -> Result<Option<Stock>, sqlx::Error> {
         std::future::pending().await
     }
 

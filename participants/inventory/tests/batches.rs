@@ -7,13 +7,14 @@ mod support;
 use sqlx::{MySql, Postgres};
 use support::{Dice, Fresh, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
 use tcc_barrier::{Answer, Call};
-use tcc_inventory::{Inventory, StockBooks};
+use tcc_inventory::{Inventory, Spread, StockBooks};
 use tcc_participant::{Engine, Options, Store, within};
 use tcc_types::{BranchId, BranchKey, CancelCall, ConfirmCall, SettleAnswer, TryAnswer, TryCall};
 use tokio::task::JoinSet;
 
 on_every_database! {
     random_batches_answer_and_leave_what_their_operations_do_one_by_one,
+    random_batches_on_buckets_answer_what_one_row_would,
     a_batch_on_one_sku_sells_its_last_pieces_to_the_first_in_order,
     a_batch_in_which_frozen_pieces_have_vanished_changes_nothing,
     a_batch_of_many_skus_is_settled_whole,
@@ -150,8 +151,19 @@ fn some_lines(dice: &mut Dice) -> Vec<(&'static str, i64)> {
 }
 
 async fn random_batches_answer_and_leave_what_their_operations_do_one_by_one<D: TestDatabase>() {
+    random_batches::<D>([1; 5]).await;
+}
+
+async fn random_batches_on_buckets_answer_what_one_row_would<D: TestDatabase>() {
+    random_batches::<D>([2, 1, 8, 3, 5]).await;
+}
+
+async fn random_batches<D: TestDatabase>(buckets: [u32; 5]) {
     let stock = SKUS.map(|sku| (sku, if sku == "hot" { 60 } else { 25 }));
     let (alone, together) = (World::<D>::with(&stock).await, World::<D>::with(&stock).await);
+    for (sku, buckets) in SKUS.into_iter().zip(buckets) {
+        together.books.spread(&Spread::new(sku, buckets).unwrap()).await.unwrap();
+    }
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut tried: Vec<TryCall> = Vec::new();
     let mut seen = std::collections::BTreeMap::<String, u32>::new();
@@ -274,7 +286,15 @@ async fn place_random_orders<D: TestDatabase>(engine: Engine<Inventory<D>>, mut 
 }
 
 async fn two_instances_with_batches_over_the_same_skus_balance<D: TestDatabase>() {
+    two_instances_with_batches::<D>(1).await;
+    two_instances_with_batches::<D>(4).await;
+}
+
+async fn two_instances_with_batches<D: TestDatabase>(buckets: u32) {
     let world = World::<D>::with(&SKUS.map(|sku| (sku, 300))).await;
+    for sku in SKUS {
+        world.books.spread(&Spread::new(sku, buckets).unwrap()).await.unwrap();
+    }
     let other = Store::<D>::open(&world.fresh.url, &Options::default()).await.unwrap();
     let engines = [world.engine.clone(), Engine::batched(Inventory::new(), other)];
     let mut orders = JoinSet::new();

@@ -9,7 +9,7 @@ use support::{Fresh, TestDatabase, on_every_database};
 use tcc_inventory::{Config, run};
 use tcc_proto::{
     inventory::v1::{
-        AddStockRequest, GetStockRequest, ListStockRequest, ReserveStock, Stock, StockLine,
+        AddStockRequest, GetStockRequest, ListStockRequest, ReserveStock, SetStockBucketsRequest, Stock, StockLine,
         inventory_service_client::InventoryServiceClient,
     },
     tcc::v1::{ConfirmRequest, TryRequest, participant_client::ParticipantClient, try_response::Outcome},
@@ -27,6 +27,7 @@ on_every_database! {
     every_bad_field_is_named_and_the_server_goes_on,
     an_unknown_sku_is_not_found,
     pages_list_every_sku_once_in_order,
+    a_sku_is_split_and_still_reads_as_one,
 }
 
 struct Running {
@@ -62,6 +63,11 @@ impl Running {
     async fn get(&mut self, sku: &str) -> Result<Stock, Status> {
         let request = GetStockRequest { sku: sku.to_owned() };
         Ok(self.inventory.get_stock(request).await?.into_inner().stock.unwrap())
+    }
+
+    async fn split(&mut self, sku: &str, buckets: u32) -> Result<Stock, Status> {
+        let request = SetStockBucketsRequest { sku: sku.to_owned(), buckets };
+        Ok(self.inventory.set_stock_buckets(request).await?.into_inner().stock.unwrap())
     }
 
     async fn list(&mut self, page_size: u32, page_token: &str) -> Result<(Vec<String>, String), Status> {
@@ -146,6 +152,23 @@ async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
     assert_eq!(bad_fields(&server.get("").await.unwrap_err()), ["sku"]);
     assert_eq!(bad_fields(&server.list(1_001, "elsewhere").await.unwrap_err()), ["page_size", "page_token"]);
     assert_eq!(server.list(0, "").await.unwrap(), (vec![], String::new()));
+}
+
+async fn a_sku_is_split_and_still_reads_as_one<D: TestDatabase>() {
+    let fresh = Fresh::of(D::KIND);
+    let mut server = Running::start(&fresh).await;
+    let added = server.add("r1", "apple", 10).await.unwrap();
+    assert_eq!(added.buckets, 1);
+    let split = server.split("apple", 8).await.unwrap();
+    assert_eq!((split.initial, split.available, split.buckets), (10, 10, 8));
+    assert_eq!(server.get("apple").await.unwrap(), split);
+    assert_eq!(server.list(0, "").await.unwrap().0, ["apple"]);
+    for (sku, buckets, fields) in
+        [("", 0, &["sku", "buckets"][..]), ("apple", 65, &["buckets"]), ("apple", 1 << 30, &["buckets"])]
+    {
+        assert_eq!(bad_fields(&server.split(sku, buckets).await.unwrap_err()), fields);
+    }
+    assert_eq!(server.split("pear", 2).await.unwrap_err().code(), Code::NotFound);
 }
 
 async fn an_unknown_sku_is_not_found<D: TestDatabase>() {

@@ -27,7 +27,7 @@ pub(crate) fn print(placed: &[Placed], elapsed: Duration, ledger: &Ledger) {
             available: row.available,
             frozen: row.frozen,
             sold: row.sold,
-            updated_at: None,
+            ..Stock::default()
         })
         .collect();
     println!("{}\n", stock_table(&stock));

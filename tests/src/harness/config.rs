@@ -237,7 +237,6 @@ impl ClusterConfig {
                 "database_url": self.url(databases, owner),
                 "participant": self.participant,
                 "coordinators": { LOG_NAME: { "endpoints": gateways } },
-                "coordinators": { LOG_NAME: { "endpoints": peers.gateways.iter().copied().map(endpoint).collect::<Vec<_>>() } },
                 "drain_ms": self.drain_ms,
                 "telemetry": telemetry,
             })

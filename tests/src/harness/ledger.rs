@@ -169,7 +169,20 @@ async fn read_inventory(databases: &Databases) -> anyhow::Result<(Vec<StockRow>,
         let (sku, initial, available) = (row.text(0)?, row.integer(1)?, row.integer(2)?);
         anyhow::Ok(StockRow { sku, initial, available, frozen: row.integer(3)?, sold: row.integer(4)? })
     };
-    let stock = rows.iter().map(one).collect::<anyhow::Result<_>>()?;
+    let mut stock: Vec<StockRow> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let bucket = one(row)?;
+        // A SKU may be split over several rows; the branches say how much of it they hold in all.
+        match stock.last_mut().filter(|last| last.sku == bucket.sku) {
+            Some(sum) => {
+                sum.initial += bucket.initial;
+                sum.available += bucket.available;
+                sum.frozen += bucket.frozen;
+                sum.sold += bucket.sold;
+            }
+            None => stock.push(bucket),
+        }
+    }
     let branches = read_branches(&mut snapshot, |reserved| {
         let reserved = ReservedStock::decode(reserved)?;
         Ok(reserved.lines.into_iter().map(|line| (line.sku, line.quantity)).collect())

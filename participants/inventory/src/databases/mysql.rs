@@ -10,102 +10,177 @@ use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
 use tcc_types::{Entropy, SystemEntropy};
 
-use super::{Books, StockRows, all_changed, all_fit, in_order};
-use crate::{Change, Changed, Line, Receipt, Received, STOCK_MAX, Stock, StockBooks, StockDatabase, StockStore};
+use super::{
+    Books, Read, StockRows, all_changed, all_fit, in_order,
+    keeping::{Keeping, deliver, keeping, respread},
+    small,
+};
+use crate::{
+    Change, Changed, Levels, Place, Receipt, Received, STOCK_MAX, Share, Spread, Stock, StockBooks, StockDatabase, StockStore,
+};
 
-/// The row `s` of each SKU of a list, in the list's order and never in another way.
+/// The row `s` of each place of a list, in the list's order and never in another way.
 macro_rules! stock_of_list {
     () => {
-        " STRAIGHT_JOIN stock AS s FORCE INDEX (PRIMARY) ON s.sku = v.sku "
+        " STRAIGHT_JOIN stock AS s FORCE INDEX (PRIMARY) ON s.sku = v.sku AND s.bucket = v.bucket "
     };
 }
 
 /// Locks rows in the order of the list.
-const LOCK: &str = concat!("SELECT s.sku, s.available, s.frozen FROM ", mysql_list!(sku id), stock_of_list!(), "FOR UPDATE");
+macro_rules! lock {
+    ($how:literal) => {
+        concat!(
+            "SELECT s.sku, s.bucket, s.available, s.frozen, s.buckets, s.buckets_made FROM ",
+            mysql_list!(sku id, bucket int),
+            stock_of_list!(),
+            "FOR UPDATE",
+            $how
+        )
+    };
+}
+const LOCK: &str = lock!("");
+const LOCK_AT_ONCE: &str = lock!(" NOWAIT");
 
 /// Changes rows that are locked.
 const APPLY: &str = concat!(
     "UPDATE ",
-    mysql_list!(sku id, available int, sold int),
+    mysql_list!(sku id, bucket int, available int, sold int),
     stock_of_list!(),
     "SET s.available = s.available + v.available, s.frozen = s.frozen - v.available - v.sold, s.sold = s.sold + v.sold, ",
     "s.updated_at = ",
     mysql_now!()
 );
 
+/// A SKU over all of its rows.
+macro_rules! sums {
+    () => {
+        concat!(
+            "SELECT sku, CAST(SUM(initial) AS SIGNED) AS initial, CAST(SUM(available) AS SIGNED) AS available, ",
+            "CAST(SUM(frozen) AS SIGNED) AS frozen, CAST(SUM(sold) AS SIGNED) AS sold, MAX(updated_at) AS updated_at, ",
+            "MAX(buckets) AS buckets FROM stock "
+        )
+    };
+}
+const SUMS: &str = concat!(sums!(), "WHERE sku = ? GROUP BY sku");
+
+keeping! {
+    MySql,
+    first: "SELECT 1 FROM stock WHERE sku = ? AND bucket = 0 FOR UPDATE",
+    all: "SELECT bucket, initial, available, buckets, buckets_made FROM stock WHERE sku = ? ORDER BY bucket FOR UPDATE",
+    make: concat!(
+        "INSERT INTO stock (sku, bucket, buckets, buckets_made, initial, available, frozen, sold, updated_at) ",
+        "VALUES (?, ?, ?, ?, 0, 0, 0, 0, ",
+        mysql_now!(),
+        ")"
+    ),
+    add: concat!(
+        "UPDATE stock SET initial = initial + ?, available = available + ?, buckets = ?, buckets_made = ?, updated_at = ",
+        mysql_now!(),
+        " WHERE sku = ? AND bucket = ?"
+    ),
+    sums: SUMS
+}
+
 /// A row of a list.
 #[derive(Serialize)]
 struct Item<'a> {
     sku: &'a str,
+    bucket: u8,
     available: i64,
     sold: i64,
 }
 
+/// A place in a list.
+#[derive(Serialize)]
+struct PlaceItem<'a> {
+    sku: &'a str,
+    bucket: u8,
+}
+
 fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
-    let items = changes.iter().map(|change| Item { sku: change.sku, available: change.available, sold: change.sold });
-    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+    let item = |&Change { sku, bucket, available, sold, .. }| Item { sku, bucket, available, sold };
+    lists(changes.iter().map(item)).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl StockRows<'_, MySql> {
-    /// One guarded update of one row; whether it changed.
-    async fn change(&mut self, statement: &'static str, line: &Line) -> Result<bool, sqlx::Error> {
-        let quantity = line.quantity();
-        let update = sqlx::query(statement).bind(quantity).bind(quantity).bind(line.sku()).bind(quantity);
-        Ok(update.execute(&mut *self.0).await?.rows_affected() == 1)
+    /// One guarded update of one row; the SKU's number of buckets if it changed. What an update gives to `LAST_INSERT_ID` it returns:
+    /// there is no other way to read with it.
+    async fn change(&mut self, statement: &'static str, share: Share<'_>) -> Result<Option<u8>, sqlx::Error> {
+        let Share { sku, bucket, quantity } = share;
+        let update = sqlx::query(statement).bind(quantity).bind(quantity).bind(sku).bind(i32::from(bucket)).bind(quantity);
+        let done = update.execute(&mut *self.0).await?;
+        if done.rows_affected() == 0 { Ok(None) } else { small(done.last_insert_id()).map(Some) }
+    }
+
+    async fn locked<'a>(
+        &mut self,
+        statement: &'static str,
+        places: impl Iterator<Item = Place<'a>>,
+    ) -> Result<Vec<Read>, sqlx::Error> {
+        let items = places.map(|Place { sku, bucket }| PlaceItem { sku, bucket });
+        let mut rows = Vec::new();
+        for list in lists(items).map_err(|error| sqlx::Error::Encode(error.into()))? {
+            rows.extend(sqlx::query_as(statement).bind(list).fetch_all(&mut *self.0).await?);
+        }
+        Ok(rows)
     }
 }
 
 impl StockStore for StockRows<'_, MySql> {
     type Error = sqlx::Error;
 
-    async fn freeze(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
+    async fn freeze(&mut self, share: Share<'_>) -> Result<Option<u8>, sqlx::Error> {
         self.change(
             concat!(
-                "UPDATE stock SET available = available - ?, frozen = frozen + ?, updated_at = ",
+                "UPDATE stock SET available = available - ?, frozen = frozen + ?, buckets = LAST_INSERT_ID(buckets), updated_at = ",
                 mysql_now!(),
-                " WHERE sku = ? AND available >= ?"
+                " WHERE sku = ? AND bucket = ? AND available >= ?"
             ),
-            line,
+            share,
         )
         .await
     }
 
-    async fn spend(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
+    async fn spend(&mut self, share: Share<'_>) -> Result<bool, sqlx::Error> {
         self.change(
             concat!(
                 "UPDATE stock SET frozen = frozen - ?, sold = sold + ?, updated_at = ",
                 mysql_now!(),
-                " WHERE sku = ? AND frozen >= ?"
+                " WHERE sku = ? AND bucket = ? AND frozen >= ?"
             ),
-            line,
+            share,
         )
         .await
+        .map(|changed| changed.is_some())
     }
 
-    async fn release(&mut self, line: &Line) -> Result<bool, sqlx::Error> {
+    async fn release(&mut self, share: Share<'_>) -> Result<bool, sqlx::Error> {
         self.change(
             concat!(
                 "UPDATE stock SET frozen = frozen - ?, available = available + ?, updated_at = ",
                 mysql_now!(),
-                " WHERE sku = ? AND frozen >= ?"
+                " WHERE sku = ? AND bucket = ? AND frozen >= ?"
             ),
-            line,
+            share,
         )
         .await
+        .map(|changed| changed.is_some())
     }
 
-    async fn knows(&mut self, sku: &str) -> Result<bool, sqlx::Error> {
-        let found = sqlx::query("SELECT 1 FROM stock WHERE sku = ?").bind(sku).fetch_optional(&mut *self.0).await?;
-        Ok(found.is_some())
+    async fn look(&mut self, sku: &str) -> Result<Option<Levels>, sqlx::Error> {
+        let select = "SELECT sku, bucket, available, frozen, buckets, buckets_made FROM stock WHERE sku = ? AND bucket = 0";
+        let row = sqlx::query_as(select).bind(sku).fetch_all(&mut *self.0).await?;
+        Ok(in_order([Place { sku, bucket: 0 }].into_iter(), row)?.pop().flatten())
+    }
+
+    async fn lock(&mut self, places: &[Place<'_>], at_once: bool) -> Result<Vec<Option<Levels>>, sqlx::Error> {
+        let rows = self.locked(if at_once { LOCK_AT_ONCE } else { LOCK }, places.iter().copied()).await?;
+        in_order(places.iter().copied(), rows)
     }
 
     async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], _likely: bool) -> Result<Changed, sqlx::Error> {
-        let mut rows: Vec<(String, i64, i64)> = Vec::with_capacity(changes.len());
-        // The same list as for the change; what LOCK does not need of it, it does not read.
-        for list in change_lists(changes)? {
-            rows.extend(sqlx::query_as(LOCK).bind(list).fetch_all(&mut *self.0).await?);
-        }
-        let levels = in_order(changes, rows);
+        let rows = self.locked(LOCK, changes.iter().map(Change::place)).await?;
+        let levels = in_order(changes.iter().map(Change::place), rows)?;
         if !all_fit(changes, &levels) {
             return Ok(Changed::Nothing(levels));
         }
@@ -113,7 +188,7 @@ impl StockStore for StockRows<'_, MySql> {
         if !changes.is_empty() {
             self.apply(&changes).await?;
         }
-        Ok(Changed::All)
+        Ok(Changed::All(levels))
     }
 
     async fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), sqlx::Error> {
@@ -146,7 +221,7 @@ impl Books<MySql> {
         let added = sqlx::query(concat!(
             "UPDATE stock SET initial = initial + ?, available = available + ?, updated_at = ",
             mysql_now!(),
-            " WHERE sku = ? AND initial <= ?",
+            " WHERE sku = ? AND bucket = 0 AND buckets_made = 1 AND initial <= ?",
         ))
         .bind(line.quantity())
         .bind(line.quantity())
@@ -154,13 +229,24 @@ impl Books<MySql> {
         .bind(STOCK_MAX - line.quantity())
         .execute(&mut *transaction)
         .await?;
-        if added.rows_affected() == 0 {
+        // That was all where the SKU has one row.
+        let stock = match added.rows_affected() {
+            0 => deliver::<MySql>(&mut transaction, line).await?,
+            _ => MySql::sums(&mut transaction, line.sku()).await?,
+        };
+        let Some(stock) = stock else {
             transaction.rollback().await?;
             return Ok(Received::TooMuch);
-        }
-        let stock = stock_of(&mut transaction, line.sku()).await?;
+        };
         transaction.commit().await?;
         Ok(Received::Counted(stock))
+    }
+
+    async fn spread_once(&self, spread: &Spread) -> Result<Option<Stock>, sqlx::Error> {
+        let mut transaction = self.store.begin().await?;
+        let stock = respread::<MySql>(&mut transaction, spread).await?;
+        transaction.commit().await?;
+        Ok(stock)
     }
 }
 
@@ -192,12 +278,7 @@ async fn known_receipt(conn: &mut MySqlConnection, receipt: &Receipt) -> Result<
     if known.fetch_optional(&mut *conn).await?.is_none() {
         return Ok(Received::OtherContent);
     }
-    Ok(Received::Counted(stock_of(conn, line.sku()).await?))
-}
-
-async fn stock_of(conn: &mut MySqlConnection, sku: &str) -> Result<Stock, sqlx::Error> {
-    let select = "SELECT sku, initial, available, frozen, sold, updated_at FROM stock WHERE sku = ?";
-    sqlx::query_as(select).bind(sku).fetch_one(conn).await
+    Ok(Received::Counted(sqlx::query_as(SUMS).bind(line.sku()).fetch_one(conn).await?))
 }
 
 impl StockBooks for Books<MySql> {
@@ -205,14 +286,17 @@ impl StockBooks for Books<MySql> {
         self.store.retrying(|| self.receive_once(receipt)).await
     }
 
+    async fn spread(&self, spread: &Spread) -> Result<Option<Stock>, sqlx::Error> {
+        self.store.retrying(|| self.spread_once(spread)).await
+    }
+
     async fn get(&self, sku: &str) -> Result<Option<Stock>, sqlx::Error> {
-        let select = "SELECT sku, initial, available, frozen, sold, updated_at FROM stock WHERE sku = ?";
-        sqlx::query_as(select).bind(sku).fetch_optional(self.store.read_pool()).await
+        sqlx::query_as(SUMS).bind(sku).fetch_optional(self.store.read_pool()).await
     }
 
     async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<Stock>, sqlx::Error> {
         // No sku is empty, so every one comes after "".
-        let select = "SELECT sku, initial, available, frozen, sold, updated_at FROM stock WHERE sku > ? ORDER BY sku LIMIT ?";
+        let select = concat!(sums!(), "WHERE sku > ? GROUP BY sku ORDER BY sku LIMIT ?");
         let read = sqlx::query_as(select).bind(after.unwrap_or_default()).bind(i64::from(limit));
         read.fetch_all(self.store.read_pool()).await
     }

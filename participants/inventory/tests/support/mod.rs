@@ -41,6 +41,9 @@ pub(crate) trait TestDatabase: StockDatabase {
 
     /// What somebody does to the tables beside the framework.
     fn execute(store: &Store<Self>, statement: String) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// One column of what is in the tables.
+    fn integers(store: &Store<Self>, select: String) -> impl Future<Output = Result<Vec<i64>, sqlx::Error>> + Send;
 }
 
 macro_rules! test_database {
@@ -50,6 +53,17 @@ macro_rules! test_database {
 
             async fn execute(store: &Store<Self>, statement: String) -> Result<(), sqlx::Error> {
                 sqlx::query(AssertSqlSafe(statement)).execute(store.write_pool()).await.map(drop)
+            }
+
+            async fn integers(store: &Store<Self>, select: String) -> Result<Vec<i64>, sqlx::Error> {
+                let cast = match Self::KIND {
+                    DatabaseKind::Mysql => "SIGNED",
+                    DatabaseKind::Postgres | DatabaseKind::Sqlite => "BIGINT",
+                };
+                let columns = select.replacen("SELECT ", "", 1);
+                let (column, from) = columns.split_once(" FROM ").unwrap();
+                let select = format!("SELECT CAST({column} AS {cast}) FROM {from}");
+                sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(store.write_pool()).await
             }
         }
     };

@@ -66,6 +66,7 @@ impl Rows {
             hold: false,
         };
         let line = StockLine { sku: sku.to_owned(), quantity };
+        let reserved = ReservedStock { lines: vec![line.clone()], ..ReservedStock::default() };
         let mut fingerprint = [0x5A; 32];
         fingerprint[..16].copy_from_slice(gid.as_bytes());
         Self {
@@ -80,7 +81,7 @@ impl Rows {
             not_after: now + LATE_US,
             ask_after: now + ASK_US,
             order: payload(&place, Vec::new()),
-            stock: payload(&ReserveStock { lines: vec![line.clone()] }, ReservedStock { lines: vec![line] }.encode_to_vec()),
+            stock: payload(&ReserveStock { lines: vec![line] }, reserved.encode_to_vec()),
             coupon: coupon.map(|coupon_id| {
                 let lock = LockCoupon { coupon_id: coupon_id.clone(), user_id: user.clone() };
                 let locked = LockedCoupon { coupon_id: coupon_id.clone(), ..LockedCoupon::default() };

@@ -12,14 +12,18 @@ async fn rows_are_found_by_their_key_in_the_order_of_the_list() {
     let store = Store::<MySql>::open(&shared(Kind::Mysql).create_database(), &Options::default()).await.unwrap();
     store.migrate(MySql::migrator()).await.unwrap();
     let mut connection = store.write_pool().acquire().await.unwrap();
-    for filled in [false, true] {
-        if filled {
-            let fill = "INSERT INTO stock SELECT CONCAT('sku-', seq), 10, 10, 0, 0, 0 FROM seq_1_to_20000; ANALYZE TABLE stock";
-            raw_sql(fill).execute(&mut *connection).await.unwrap();
-        }
+    let fills = [
+        "DO 0",
+        "INSERT INTO stock (sku, initial, available, frozen, sold, updated_at) \
+         SELECT CONCAT('sku-', seq), 10, 10, 0, 0, 0 FROM seq_1_to_20000; ANALYZE TABLE stock",
+        "INSERT INTO stock SELECT CONCAT('hot-', s.seq), 10, 10, 0, 0, 0, b.seq, 64, 64 FROM seq_1_to_1000 AS s, \
+         seq_0_to_63 AS b; ANALYZE TABLE stock",
+    ];
+    for fill in fills {
+        raw_sql(fill).execute(&mut *connection).await.unwrap();
         for count in [1, 256] {
             let skus: Vec<_> = (0..count).map(|number| format!("sku-{number}")).collect();
-            let changes: Vec<_> = skus.iter().map(|sku| Change { sku, available: 0, sold: 0, settled: 0 }).collect();
+            let changes: Vec<_> = skus.iter().map(|sku| Change { sku, bucket: 0, available: 0, sold: 0, settled: 0 }).collect();
             for text in [LOCK, APPLY] {
                 let list = change_lists(&changes).unwrap().remove(0);
                 let text = text.replace("JSON_TABLE(?", &format!("JSON_TABLE('{list}'"));
