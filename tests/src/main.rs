@@ -29,7 +29,7 @@ enum Command {
     /// Kills gateways, the database server or a participant again and again under steady orders, and tells what was lost.
     Survive(survive::SurviveArgs),
     /// Measures orders per second and latency, beside an older build and beside the bare database.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => return demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Survive(args) => return survive::run(args).await,
-        Command::Bench(args) => return bench::run(args).await,
+        Command::Bench(args) => return bench::run(*args).await,
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::growth::GrowthArgs;
 use crate::harness::Store;
 
 /// Orders per second and latency of the whole system, beside the floor of the bare database.
@@ -11,7 +12,11 @@ use crate::harness::Store;
 /// Every run has fresh processes on fresh databases of a fresh server, and its books are checked when it has ended: a run whose
 /// books do not balance has no figure, and the command fails.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    /// Something else than orders per second.
+    #[command(subcommand)]
+    pub other: Option<Other>,
     /// Sets whatever is not given by itself.
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
@@ -46,6 +51,10 @@ pub struct BenchArgs {
     /// Everything is run so often, in turn; the medians are reported.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeat: Option<u32>,
+    /// Settings of this build's servers that differ from their defaults, as JSON with `participant`, `coordinator` and `log`:
+    /// `{"participant": {"batches_in_flight_max": 1}}`
+    #[arg(long, default_value = "{}", value_parser = parse_settings)]
+    pub(crate) set: Settings,
     /// An older build of this binary, measured in turn with this one.
     #[arg(long)]
     pub against: Option<PathBuf>,
@@ -78,6 +87,26 @@ pub struct BenchArgs {
     /// The SKUs to order from that gateway.
     #[arg(long = "sku", requires = "gateway")]
     pub sku: Vec<String>,
+}
+
+/// What can be measured beside orders per second.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Other {
+    /// What one order costs on an empty system, and on one full of history, of held reservations, of stuck branches.
+    Growth(GrowthArgs),
+}
+
+/// Sections of the servers' configurations.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) participant: serde_json::Map<String, serde_json::Value>,
+    pub(crate) coordinator: serde_json::Map<String, serde_json::Value>,
+    pub(crate) log: serde_json::Map<String, serde_json::Value>,
+}
+
+fn parse_settings(text: &str) -> Result<Settings, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 /// How much.

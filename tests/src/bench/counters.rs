@@ -1,10 +1,12 @@
-//! What the databases and their files were made to do: commits by the server's own count, fsyncs by the preload library's.
-//! What cannot be counted is `None`, never nought.
+//! What the databases and their files were made to do: commits by the server's own count, fsyncs by the preload library's,
+//! messages by the gateway's. What cannot be counted is `None`, never nought.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sqlx::{Connection, MySqlConnection, PgConnection};
+use tcc_proto::tcc::v1::{GetStatsRequest, admin_client::AdminClient};
+use tonic::{Code, transport::Channel};
 
 use super::figures::Figures;
 use crate::harness::{Cluster, Owner, Store};
@@ -14,6 +16,7 @@ use crate::harness::{Cluster, Owner, Store};
 pub(crate) struct Counts {
     pub(crate) commits: Option<u64>,
     pub(crate) fsyncs: Option<u64>,
+    pub(crate) messages: Option<u64>,
 }
 
 /// Where counts come from.
@@ -21,6 +24,8 @@ pub(crate) struct Counts {
 pub(crate) struct Counters {
     commits: Commits,
     fsync_file: Option<PathBuf>,
+    /// `None`: nothing goes over any network.
+    gateway: Option<AdminClient<Channel>>,
 }
 
 #[derive(Debug)]
@@ -33,7 +38,8 @@ enum Commits {
 
 impl Counters {
     pub(crate) async fn of_cluster(cluster: &Cluster, fsync_file: Option<&Path>) -> anyhow::Result<Self> {
-        Self::new(cluster.databases().store(), cluster.database_url(Owner::Log), fsync_file).await
+        let counters = Self::new(cluster.databases().store(), cluster.database_url(Owner::Log), fsync_file).await?;
+        Ok(Self { gateway: Some(cluster.admin()), ..counters })
     }
 
     /// `url` is any database of the server.
@@ -48,7 +54,7 @@ impl Counters {
                 Commits::Mysql(server)
             }
         };
-        Ok(Self { commits, fsync_file: fsync_file.map(Path::to_owned) })
+        Ok(Self { commits, fsync_file: fsync_file.map(Path::to_owned), gateway: None })
     }
 
     pub(crate) async fn read(&mut self) -> anyhow::Result<Counts> {
@@ -68,7 +74,20 @@ impl Counters {
                 Some(u64::try_from(number)?)
             }
         };
-        Ok(Counts { commits, fsyncs: synced.map(|[all, _]| all) })
+        let messages = match &mut self.gateway {
+            Some(gateway) => messages_of(gateway).await?,
+            None => None,
+        };
+        Ok(Counts { commits, fsyncs: synced.map(|[all, _]| all), messages })
+    }
+}
+
+/// Those that the gateway sent to its participants. An older build may not count them.
+async fn messages_of(gateway: &mut AdminClient<Channel>) -> anyhow::Result<Option<u64>> {
+    match gateway.get_stats(GetStatsRequest {}).await {
+        Ok(stats) => Ok(Some(stats.into_inner().participants.iter().map(|one| one.messages).sum())),
+        Err(status) if status.code() == Code::Unimplemented => Ok(None),
+        Err(status) => Err(status.into()),
     }
 }
 
@@ -92,8 +111,7 @@ impl Figures {
         Self {
             commits_per_order: per_order(before.commits, after.commits),
             fsyncs_per_order: per_order(before.fsyncs, after.fsyncs),
-            // The servers do not count them yet.
-            messages_per_order: None,
+            messages_per_order: per_order(before.messages, after.messages),
             ..self
         }
     }

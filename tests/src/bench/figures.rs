@@ -17,7 +17,7 @@ pub(crate) struct Figures {
     pub(crate) commits_per_order: Option<f64>,
     /// As above.
     pub(crate) fsyncs_per_order: Option<f64>,
-    /// gRPC messages between the gateway and its participants; as above.
+    /// gRPC messages that the gateway sent to its participants; as above.
     pub(crate) messages_per_order: Option<f64>,
 }
 

@@ -10,6 +10,7 @@ mod counters;
 mod coupons;
 mod figures;
 mod floor;
+mod growth;
 mod load;
 mod machine;
 mod open_loop;
@@ -26,7 +27,10 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
 
-pub use self::args::{BenchArgs, Profile};
+pub use self::{
+    args::{BenchArgs, Other, Profile},
+    growth::GrowthArgs,
+};
 use self::{
     cell::{Cell, Contender, plan},
     figures::Run,
@@ -40,9 +44,10 @@ use crate::harness::{ClusterConfig, Databases, Owner, ServerChoice, Store};
 
 /// Runs it, and prints what it found. It fails if any run has no figure.
 pub async fn run(args: BenchArgs) -> ExitCode {
-    let done = match &args.gateway {
-        Some(gateway) => running::run(&args, gateway).await,
-        None => start(&args).await,
+    let done = match (&args.other, &args.gateway) {
+        (Some(Other::Growth(args)), _) => growth::run(args).await,
+        (None, Some(gateway)) => running::run(&args, gateway).await,
+        (None, None) => start(&args).await,
     };
     done.unwrap_or_else(|error| {
         println!("error: {error:#}");
@@ -77,6 +82,7 @@ async fn measure(args: &BenchArgs, fsyncs_not_counted: Option<String>) -> anyhow
         channels: args.channels,
         coupons_issued: args.coupons_issued,
         log_filter: args.log.clone(),
+        settings: args.set.clone(),
         fsync_file: preload::counted_in(),
     };
     let cells = plan(&measures, args.coupons, older.is_some());

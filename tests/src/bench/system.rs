@@ -12,6 +12,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use tcc_proto::inventory::v1::AddStockRequest;
 
 use super::{
+    args::Settings,
     books,
     cell::{Cell, Contender},
     counters::Counters,
@@ -34,6 +35,8 @@ pub(crate) struct Conditions {
     pub(crate) channels: u32,
     pub(crate) coupons_issued: u32,
     pub(crate) log_filter: String,
+    /// Of this build; an older one may not know them.
+    pub(crate) settings: Settings,
     /// Where the preload library counts, if there is one.
     pub(crate) fsync_file: Option<PathBuf>,
 }
@@ -44,7 +47,11 @@ pub(crate) struct Conditions {
 /// It does not start, or cannot be asked. What it does wrong under load is an outcome and no error.
 pub(crate) async fn run(cell: Cell, binary: &Path, conditions: &Conditions) -> anyhow::Result<Result<Figures, Vec<String>>> {
     debug_assert!(cell.contender != Contender::Floor);
+    let settings = if cell.contender == Contender::Ours { conditions.settings.clone() } else { Settings::default() };
     let config = ClusterConfig {
+        participant: settings.participant.into(),
+        coordinator: settings.coordinator.into(),
+        log: settings.log.into(),
         store: cell.shape.store,
         server: ServerChoice::Own,
         log_filter: conditions.log_filter.clone(),

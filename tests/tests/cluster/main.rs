@@ -52,6 +52,7 @@ mod database_faults;
 mod faults;
 mod full_disk;
 mod gateways;
+mod growth;
 mod operators;
 mod orders;
 mod overload;
