@@ -1,14 +1,15 @@
-//! The barrier's statements over many branches at once, statement by statement. Each case panics where the contract is broken.
+//! The barrier's statements over many branches at once, statement by statement, and what becomes of batches that fail. Each case panics where the contract is broken.
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tcc_barrier::{Answer, BarrierStore, Call, Error, Kept, Request, Row, Step, steps};
 use tcc_types::{
-    BranchKey, BranchRowStatus, CancelCall, Decision, Payload, Refusal, SettleAnswer, Timestamp, TryAnswer, TryCall,
+    BranchKey, BranchRowStatus, CancelCall, Decision, Op, Payload, Refusal, SettleAnswer, Timestamp, TryAnswer, TryCall,
 };
 use tokio::task::JoinSet;
 
-use super::{BenchDatabase, Effects, Fixture, State};
-use crate::{Barrier, BranchRow, Store, Transaction};
+use super::{BenchDatabase, Effects, Fault, Fixture, State};
+use crate::{Barrier, BranchRow, Store, Transaction, Unknown};
 
 const TRIED: Option<BranchRowStatus> = Some(BranchRowStatus::Tried);
 const CANCELLED: Option<BranchRowStatus> = Some(BranchRowStatus::Cancelled);
@@ -324,4 +325,61 @@ async fn run<D: BenchDatabase>(store: &Store<D>, batch: &[Owned]) -> Result<Vec<
         Step::Answer(answer) => answer,
     });
     Ok(answers.collect())
+}
+
+/// Puts operations in while the only worker is busy, so that they wait together, and lets it go on.
+async fn all_at_once<D: BenchDatabase, T>(
+    f: &Fixture<D>,
+    operations: impl IntoIterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
+    f.bench.inject(Op::Try, Fault::Wait);
+    let (busy, call) = (f.clone(), f.new_call());
+    let mut worker = JoinSet::new();
+    worker.spawn(async move { busy.try_branch(&call).await });
+    f.bench.until_one_waits().await;
+    // An operation waits in the queue once it was polled, and the gate opens after that.
+    let (answers, ()) = futures::join!(join_all(operations), async { f.bench.open_gate() });
+    worker.join_all().await;
+    answers
+}
+
+/// A branch whose row is damaged shares batches with others: it fails alone, each time, and they do not notice.
+pub async fn a_branch_that_always_fails_fails_no_other<D: BenchDatabase>(f: Fixture<D>) {
+    const OTHERS: usize = 20;
+    let f = f.limited(|options| (options.batches_in_flight_max, options.write_connections_max) = (1, 1));
+    let damaged = f.branch_in(State::Tried).await;
+    let mut transaction = f.store().begin().await.expect("it begins");
+    let kept = Kept { key: &damaged.key, reserved: &Bytes::from_static(b"\xff"), output: None };
+    D::keep_reserved(&mut transaction, &[kept]).await.expect("it keeps");
+    transaction.commit().await.expect("it commits");
+    for _ in 0..2 {
+        let mut calls = vec![damaged.clone()];
+        for _ in 0..OTHERS {
+            calls.push(f.branch_in(State::Tried).await);
+        }
+        let answers = all_at_once(&f, calls.iter().map(|call| f.engine.confirm(Fixture::<D>::confirm_of(call)))).await;
+        assert_eq!(answers[0], Err(Unknown::Failed));
+        assert_eq!(answers[1..], vec![Ok(SettleAnswer::Done); OTHERS]);
+        for call in &calls[1..] {
+            f.assert_branch(call, Some(BranchRowStatus::Confirmed), Effects::SPENT).await;
+        }
+        f.assert_branch(&damaged, Some(BranchRowStatus::Tried), Effects::RESERVED).await;
+    }
+}
+
+/// A handler that panics once in the middle of a batch: whatever else is in it is carried out, once.
+pub async fn a_panic_in_a_batch_costs_nobody_an_effect<D: BenchDatabase>(f: Fixture<D>) {
+    let f = f.limited(|options| (options.batches_in_flight_max, options.write_connections_max) = (1, 1));
+    let calls: Vec<_> = (0..9).map(|_| f.new_call()).collect();
+    let answers = all_at_once(&f, calls.iter().map(|call| f.engine.try_branch(call.clone()))).await;
+    answers.into_iter().for_each(|answer| f.assert_yes(answer.expect("it is answered")));
+    f.bench.inject(Op::Confirm, Fault::Panic);
+    let answers = all_at_once(&f, calls.iter().map(|call| f.engine.confirm(Fixture::<D>::confirm_of(call)))).await;
+    for (call, answer) in calls.iter().zip(answers) {
+        // Alone it is unknown to the one that it hit, who sends it again.
+        if answer.is_err() {
+            assert_eq!(f.confirm(call).await, SettleAnswer::Done);
+        }
+        f.assert_branch(call, Some(BranchRowStatus::Confirmed), Effects::SPENT).await;
+    }
 }

@@ -68,7 +68,9 @@ macro_rules! conformance_tests {
             a_look_at_many_answers_for_each_in_the_order_of_the_question,
             a_batch_keeps_what_each_of_its_branches_was_answered,
             what_a_batch_keeps_of_a_row_that_is_not_there_is_an_error,
-            batches_that_meet_crosswise_end;
+            batches_that_meet_crosswise_end,
+            a_branch_that_always_fails_fails_no_other,
+            a_panic_in_a_batch_costs_nobody_an_effect;
         }
         $crate::conformance_tests! { @each $fixture $open;
             failures:
