@@ -42,8 +42,8 @@ impl<P: Participant + ?Sized> fmt::Debug for Batch<P> {
 /// A participant that does the business of many operations in a few statements, so that they share a local transaction on any
 /// database. Hand it to [`Engine::batched`](crate::Engine::batched).
 ///
-/// Where it fails, its transaction is rolled back and the operations run one by one through the handlers of [`Participant`];
-/// a single operation goes there from the beginning.
+/// Where it fails, its transaction is rolled back and its operations run in halves, down to the one that is to blame. A single
+/// operation goes through the handlers of [`Participant`].
 pub trait BatchParticipant: Participant {
     /// What a Try of this payload reserves and answers if it is not refused, where that is known before: it is then written
     /// together with the branch's row, which saves a second write of it. What [`BatchParticipant::on_batch`] returns is what counts.
