@@ -1,8 +1,8 @@
 //! Structured logs to standard error, and the trace context that crosses processes in gRPC metadata.
 //!
 //! Calls whose caller sent a trace context go through OpenTelemetry without an exporter, so that trace ids flow from the first
-//! caller to the last participant; an exporter, when there is one, is plugged in here. Other calls are not traced: that would cost
-//! each of them more than all the rest of its logging. Their log lines are found by gid.
+//! caller to the last participant; an exporter, when there is one, is plugged in here. Other calls are not traced: that is not free,
+//! and nobody would read it. Their log lines are found by gid.
 
 use std::time::Duration;
 

@@ -66,9 +66,14 @@ impl<'i, P: Participant> Running<'i, P> {
     }
 
     /// Tells its answer. Its branch's next operations may share a transaction again.
-    pub(super) fn succeed(self, answer: Answer) {
-        self.inner.lanes().queue.run_together(self.key());
-        self.answer(Ok(answer));
+    pub(super) fn succeed(mut self, answer: Answer) {
+        if let Some(job) = self.job.take() {
+            let mut lanes = self.inner.lanes();
+            lanes.queue.run_together(job.key());
+            lanes.queue.done(job.key());
+            drop(lanes);
+            job.answer(Ok(answer));
+        }
     }
 
     /// Tells its outcome.
