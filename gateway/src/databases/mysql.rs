@@ -6,7 +6,10 @@ mod tests;
 
 use serde::Serialize;
 use sqlx::{MySql, MySqlConnection, QueryBuilder, migrate::Migrator};
-use tcc_database::{mysql::lists::lists, mysql_list};
+use tcc_database::{
+    mysql::lists::{is_name, lists},
+    mysql_list,
+};
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
 
@@ -14,11 +17,20 @@ use super::{Books, OrderRows, changed, lines_to_text, settled};
 use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
 
 /// Inserts all rows or, where one is there, none.
-const INSERT_ALL: &str = concat!(
-    "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) ",
-    "SELECT v.order_id, v.order_key, v.initiator, v.user_id, v.ordered, v.coupon_id, v.hold, ? FROM ",
-    mysql_list!(order_id id, order_key id, initiator id, user_id id, ordered text, coupon_id id, hold int),
-);
+macro_rules! insert_all {
+    ($text:ident) => {
+        concat!(
+            "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) ",
+            "SELECT v.order_id, v.order_key, v.initiator, v.user_id, v.ordered, v.coupon_id, v.hold, ? FROM ",
+            mysql_list!(order_id id, order_key id, initiator id, user_id id, ordered $text, coupon_id id, hold int),
+        )
+    };
+}
+
+const INSERT_ALL: &str = insert_all!(text);
+
+/// The same where every order's lines are short.
+const INSERT_ALL_BRIEF: &str = insert_all!(name);
 
 /// Looks each row up by its key, in the order of the list and never in another way.
 const SETTLE_ALL: &str = concat!(
@@ -96,9 +108,10 @@ impl OrderStore for OrderRows<'_, MySql> {
                 hold: placed.hold().into(),
             });
         }
+        let sql = if rows.iter().all(|row| is_name(&row.ordered)) { INSERT_ALL_BRIEF } else { INSERT_ALL };
         // What is too long for one list goes in one by one, and so does what has a row in its way.
         if let [list] = &*encoded(lists(rows))? {
-            let inserted = sqlx::query(INSERT_ALL).bind(RowStatus::Tried.code()).bind(list).execute(&mut *self.0).await;
+            let inserted = sqlx::query(sql).bind(RowStatus::Tried.code()).bind(list).execute(&mut *self.0).await;
             match inserted {
                 Ok(_) => return Ok(vec![true; orders.len()]),
                 // Only the statement was undone.

@@ -1,19 +1,31 @@
 //! How branches are reached: participants by name, over gRPC or in process. The driver calls, whoever wires a coordinator fills
 //! the registry; nothing here repeats an operation whose outcome is unknown.
 //!
-//! Calls over gRPC to one participant are merged: `grpc` is the way of one call, `merge` gathers those that wait into a batch,
-//! `batch` hands the results of one batch out, `peer` is the participant itself and what is known of it.
+//! Calls over gRPC to one participant are merged: `grpc` is the way of one call, `places` is where it waits, `merge` gathers those
+//! that may leave into a batch, `batch` hands the results of one batch out, `peer` is the participant itself and what is known of
+//! it.
 
 mod batch;
 mod config;
 mod grpc;
 mod merge;
 mod peer;
+mod places;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tcc_types::{CancelCall, ConfirmCall, ParticipantName, SettleAnswer, TryAnswer, TryCall};
+use tcc_wire::{Answer, Operation};
+use tokio::time::timeout;
 
 pub use self::{config::EndpointConfig, grpc::GrpcEndpoint};
 
@@ -21,6 +33,39 @@ pub use self::{config::EndpointConfig, grpc::GrpcEndpoint};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unknown(pub String);
+
+/// How a call is made.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long its answer may take, from when it leaves. What has not left is late for nothing.
+    pub answer_within: Duration,
+    /// Set as soon as nobody wants it any more: what has not left then never leaves. What has left is waited for.
+    pub withdrawn: Option<Arc<AtomicBool>>,
+}
+
+impl Default for Terms {
+    /// It leaves, and its answer may take any time.
+    fn default() -> Self {
+        Self { answer_within: Duration::MAX, withdrawn: None }
+    }
+}
+
+impl Terms {
+    /// Whether nobody wants it any more.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.as_ref().is_some_and(|withdrawn| withdrawn.load(Ordering::Relaxed))
+    }
+
+    /// The answer of what leaves now.
+    async fn answer(&self, answered: impl Future<Output = Result<Answer, Unknown>>) -> Result<Answer, Unknown> {
+        timeout(self.answer_within, answered).await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    fn no_answer(&self) -> Unknown {
+        Unknown(format!("no answer within {} ms", self.answer_within.as_millis()))
+    }
+}
 
 /// One participant, however it is reached.
 ///
@@ -34,6 +79,20 @@ pub trait Endpoint: Send + Sync + 'static {
     async fn confirm(&self, call: ConfirmCall) -> Result<SettleAnswer, Unknown>;
     /// Sends a Cancel.
     async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown>;
+
+    /// Sends any of the three, on these terms: what drivers call.
+    ///
+    /// As provided, it leaves at once. Where calls wait before they leave, this keeps the terms.
+    async fn call(&self, operation: Operation, terms: Terms) -> Result<Answer, Unknown> {
+        let answered = async {
+            match operation {
+                Operation::Try(call) => self.try_branch(call).await.map(Answer::Tried),
+                Operation::Confirm(call) => self.confirm(call).await.map(Answer::Settled),
+                Operation::Cancel(call) => self.cancel(call).await.map(Answer::Settled),
+            }
+        };
+        terms.answer(answered).await
+    }
 
     /// What it has sent so far; `None` where calls are no messages.
     fn stats(&self) -> Option<EndpointStats> {

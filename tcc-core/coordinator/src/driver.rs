@@ -270,7 +270,7 @@ impl Driver {
 
     /// Makes the decision durable; the events to report, last one first.
     async fn decide(&mut self, choice: Choice) -> Result<Vec<Event>, Stopped> {
-        let next_attempt_at = self.core.log.now().plus(self.core.lease());
+        let next_attempt_at = self.claimed_until();
         let decide = Decide { gid: self.gid, choice, owner: self.core.owner, next_attempt_at };
         failpoint::hit(failpoint::DECIDE_BEFORE);
         let decided = durable(&self.core, self.gid, "decide", |log| log.decide(decide.clone())).await?;
@@ -293,6 +293,14 @@ impl Driver {
             events.extend(self.reload().await?);
         }
         Ok(events)
+    }
+
+    /// When recovery may claim it from a driver that is gone. The lease that it has is kept while half of it is left: it is prolonged
+    /// by then, and a row whose indexed columns stay as they are costs much less to write. A hold has none before it is decided.
+    fn claimed_until(&self) -> Timestamp {
+        let (now, lease) = (self.core.log.now(), self.core.lease());
+        let kept = self.record.next_attempt_at;
+        if (now.plus(lease / 2)..=now.plus(lease)).contains(&kept) { kept } else { now.plus(lease) }
     }
 
     /// Before it goes for the votes of an open transaction: those of branches that were enlisted at other gateways, too.

@@ -29,7 +29,7 @@ mod watch;
 
 pub use config::Config;
 pub use coordinator::Coordinator;
-pub use dispatch::{Endpoint, EndpointConfig, EndpointStats, GrpcEndpoint, Registry, Unknown};
+pub use dispatch::{Endpoint, EndpointConfig, EndpointStats, GrpcEndpoint, Registry, Terms, Unknown};
 pub use error::Error;
 pub use request::{Begin, Page, Submit, Wait, Warrant};
 pub use tcc_log::{
@@ -37,4 +37,5 @@ pub use tcc_log::{
 };
 pub use tcc_machine::{CancelCause, Vote};
 pub use tcc_types::{Outcome, OutcomeQuery};
+pub use tcc_wire::{Answer, Operation};
 pub use view::{BranchView, EnlistAnswer, TxView};

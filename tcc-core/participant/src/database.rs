@@ -1,6 +1,8 @@
 //! What the SDK needs of a database: opening it, its transactions, and the barrier's statements. No rules here: those are in
 //! `tcc-barrier`.
 
+use std::future::ready;
+
 use bytes::Bytes;
 use sqlx::{
     Pool,
@@ -71,9 +73,15 @@ pub trait Database: sqlx::Database + Sized {
     /// that comes after theirs.
     fn look(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<Look, sqlx::Error>> + Send;
 
-    /// Fails if the database has ended the transaction that settled these rows (or inserted them, with [`Database::FORESEES`]), or
-    /// will not commit it, and `COMMIT` would not say so: the handler ignored an error.
-    fn check_written(conn: &mut Self::Connection, keys: &[&BranchKey]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Before the first write of some operations: what [`Database::check_same`] is to know their transaction by.
+    fn enter(conn: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        let _ = conn;
+        ready(Ok(()))
+    }
+
+    /// Fails if the transaction is not the one that [`Database::enter`] saw, or will not be committed, and `COMMIT` would not say so:
+    /// the handler ended it, or ignored an error with which the database did.
+    fn check_same(conn: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// See [`BarrierStore::keep_reserved`].
     fn keep_reserved(conn: &mut Self::Connection, kept: &[Kept<'_>]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;

@@ -191,7 +191,7 @@ impl Database for Postgres {
         Ok(Look { rows, now: Timestamp::from_micros(now) })
     }
 
-    async fn check_written(conn: &mut PgConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    async fn check_same(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         // After an error any statement fails but COMMIT, which rolls back and reports success.
         sqlx::query("SELECT 1").execute(conn).await.map(drop)
     }

@@ -187,7 +187,7 @@ pub(crate) fn inserted_here(rows_affected: u64, rows: usize) -> Result<(), sqlx:
 
 /// What the transaction did to the row is not there any more.
 pub(crate) fn undone() -> sqlx::Error {
-    sqlx::Error::Protocol("a branch's row is as before: the handler ended the transaction, or ignored an error".to_owned())
+    corrupt("a branch's row is as before: the handler ended the transaction, or ignored an error")
 }
 
 pub(crate) fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {

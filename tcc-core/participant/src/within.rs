@@ -163,7 +163,7 @@ pub async fn confirm<P: Participant>(
     };
     let branch = BranchContext::new(call.key.clone());
     participant.on_confirm(conn, &branch, reserved).await.map_err(Error::Handler)?;
-    P::Db::check_written(conn, &[&call.key]).await?;
+    P::Db::check_same(conn).await?;
     Ok(SettleAnswer::Done)
 }
 
@@ -185,7 +185,7 @@ pub async fn cancel<P: Participant>(
     };
     let branch = BranchContext::new(call.key.clone());
     participant.on_cancel(conn, &branch, reserved).await.map_err(Error::Handler)?;
-    P::Db::check_written(conn, &[&call.key]).await?;
+    P::Db::check_same(conn).await?;
     Ok(SettleAnswer::Done)
 }
 
@@ -206,6 +206,7 @@ pub(crate) async fn one<P: Participant>(
 /// What a single operation does next.
 async fn step<P: Participant>(conn: &mut ConnectionOf<P>, call: Call<'_>) -> Result<Step, Error> {
     in_transaction::<P>(conn)?;
+    P::Db::enter(conn).await?;
     let steps = tcc_barrier::steps(&mut Barrier::<P::Db>::new(conn), &[call]).await?;
     // One operation has one step.
     steps.into_iter().next().ok_or(Error::Raced)

@@ -65,6 +65,10 @@ pub struct BenchArgs {
     /// than 64, or 48 with coupons. The best is compared with.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
     pub floor_clients: Vec<u32>,
+    /// A setting of the database servers, `name=value`, beside those that a benchmark sets by itself (memory and logs that do not
+    /// make a server write its tables out all the time); may be repeated. It holds for the floor too.
+    #[arg(long = "server-setting", value_parser = parse_server_setting)]
+    pub(crate) server_settings: Vec<(String, String)>,
     /// Every fsync, of whichever process, takes so many microseconds longer.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub fsync_delay_us: u32,
@@ -103,6 +107,11 @@ pub(crate) struct Settings {
     pub(crate) participant: serde_json::Map<String, serde_json::Value>,
     pub(crate) coordinator: serde_json::Map<String, serde_json::Value>,
     pub(crate) log: serde_json::Map<String, serde_json::Value>,
+}
+
+fn parse_server_setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("expected `name=value`")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn parse_settings(text: &str) -> Result<Settings, serde_json::Error> {

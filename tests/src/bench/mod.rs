@@ -83,6 +83,7 @@ async fn measure(args: &BenchArgs, fsyncs_not_counted: Option<String>) -> anyhow
         coupons_issued: args.coupons_issued,
         log_filter: args.log.clone(),
         settings: args.set.clone(),
+        server_settings: args.server_settings.clone(),
         fsync_file: preload::counted_in(),
     };
     let cells = plan(&measures, args.coupons, older.is_some());
@@ -100,7 +101,7 @@ async fn measure(args: &BenchArgs, fsyncs_not_counted: Option<String>) -> anyhow
     progress.finish();
     let mut databases = Vec::new();
     for store in &measures.stores {
-        databases.push(describe(*store).await?);
+        databases.push(describe(*store, &conditions.server_settings).await?);
     }
     let lines = summarize(&runs);
     let fsync_delay_us = args.fsync_delay_us;
@@ -130,9 +131,14 @@ async fn one(
 }
 
 /// Asks a server as those that were measured what it is.
-async fn describe(store: Store) -> anyhow::Result<String> {
+async fn describe(store: Store, more: &[(String, String)]) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
-    let config = ClusterConfig { store, server: ServerChoice::Own, ..ClusterConfig::temporary(folder.path().to_owned()) };
+    let config = ClusterConfig {
+        store,
+        server: ServerChoice::Own,
+        server_settings: machine::server_settings(store, more),
+        ..ClusterConfig::temporary(folder.path().to_owned())
+    };
     let databases = Databases::open(&config, folder.path()).await?;
     machine::database(store, databases.url(Owner::Log)).await
 }

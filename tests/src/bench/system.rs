@@ -19,6 +19,7 @@ use super::{
     coupons,
     figures::Figures,
     load::{self, Tallies, Window},
+    machine,
     orders::{Orders, SOLD_OUT_SKU, sku},
 };
 use crate::harness::{Cluster, ClusterConfig, Role, ServerChoice};
@@ -37,6 +38,8 @@ pub(crate) struct Conditions {
     pub(crate) log_filter: String,
     /// Of this build; an older one may not know them.
     pub(crate) settings: Settings,
+    /// Of the database servers, beside [`machine::server_settings`].
+    pub(crate) server_settings: Vec<(String, String)>,
     /// Where the preload library counts, if there is one.
     pub(crate) fsync_file: Option<PathBuf>,
 }
@@ -54,6 +57,7 @@ pub(crate) async fn run(cell: Cell, binary: &Path, conditions: &Conditions) -> a
         log: settings.log.into(),
         store: cell.shape.store,
         server: ServerChoice::Own,
+        server_settings: machine::server_settings(cell.shape.store, &conditions.server_settings),
         log_filter: conditions.log_filter.clone(),
         ..ClusterConfig::temporary(binary.to_owned())
     };

@@ -169,6 +169,8 @@ pub struct ClusterConfig {
     pub store: Store,
     /// Where, if that needs a server.
     pub server: ServerChoice,
+    /// Settings of that server by name, if the cluster starts one of its own.
+    pub server_settings: Vec<(String, String)>,
     /// How many gateways serve the same log. SQLite's log belongs to one at a time.
     pub gateways: usize,
     /// Where to listen.
@@ -200,6 +202,7 @@ impl ClusterConfig {
             folder: Folder::Temporary,
             store: Store::default(),
             server: ServerChoice::default(),
+            server_settings: Vec::new(),
             gateways: 1,
             ports: Ports::default(),
             log_filter: "info".to_owned(),

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
-use tcc_servers::{Kind, Server};
+use tcc_servers::{Kind, Options, Server};
 use tcc_types::{Entropy, SystemEntropy};
 
 use super::{
@@ -55,7 +55,11 @@ impl Databases {
         };
         match &config.server {
             ServerChoice::Shared => Self::on_private(store, move || Ok(Private::Shared(tcc_servers::shared(kind)))).await,
-            ServerChoice::Own => Self::on_private(store, move || Ok(Private::Own(Arc::new(Server::start(kind)?)))).await,
+            ServerChoice::Own => {
+                let options = Options { settings: config.server_settings.clone(), ..Options::default() };
+                let start = move || Ok(Private::Own(Arc::new(Server::start_with(kind, &options)?)));
+                Self::on_private(store, start).await
+            }
             ServerChoice::At(url) => {
                 let server = BaseUrl::parse(url)?;
                 ensure!(server.kind == kind, "{store} is to be used, but the server's URL begins with {}:", server.scheme);

@@ -5,7 +5,7 @@
 mod tests;
 
 use serde::Serialize;
-use sqlx::{MySql, MySqlConnection, migrate::Migrator};
+use sqlx::{Connection, MySql, MySqlConnection, migrate::Migrator};
 use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
 use tcc_types::{Entropy, SystemEntropy};
@@ -51,6 +51,18 @@ const APPLY: &str = concat!(
     mysql_now!()
 );
 
+/// Makes those changes that fit. Gives 1 to `LAST_INSERT_ID` where a SKU has more rows than one, and nothing where none has.
+const APPLY_FITTING: &str = concat!(
+    "UPDATE ",
+    mysql_list!(sku id, bucket int, available int, sold int, settled int),
+    stock_of_list!(),
+    "SET s.updated_at = ",
+    mysql_now!(),
+    " + IF(s.buckets_made > 1, LAST_INSERT_ID(1) - 1, 0), ",
+    "s.available = s.available + v.available, s.frozen = s.frozen - v.available - v.sold, s.sold = s.sold + v.sold ",
+    "WHERE s.available + v.available >= 0 AND s.frozen >= v.settled"
+);
+
 /// A SKU over all of its rows.
 macro_rules! sums {
     () => {
@@ -88,6 +100,7 @@ struct Item<'a> {
     bucket: u8,
     available: i64,
     sold: i64,
+    settled: i64,
 }
 
 /// A place in a list.
@@ -98,7 +111,7 @@ struct PlaceItem<'a> {
 }
 
 fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
-    let item = |&Change { sku, bucket, available, sold, .. }| Item { sku, bucket, available, sold };
+    let item = |&Change { sku, bucket, available, sold, settled }| Item { sku, bucket, available, sold, settled };
     lists(changes.iter().map(item)).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
@@ -110,6 +123,41 @@ impl StockRows<'_, MySql> {
         let update = sqlx::query(statement).bind(quantity).bind(quantity).bind(sku).bind(i32::from(bucket)).bind(quantity);
         let done = update.execute(&mut *self.0).await?;
         if done.rows_affected() == 0 { Ok(None) } else { small(done.last_insert_id()).map(Some) }
+    }
+
+    /// Makes all changes in one statement, which spares locking the rows first; or takes back what it made.
+    async fn apply_fitting(&mut self, changes: &[Change<'_>]) -> Result<Changed, sqlx::Error> {
+        let mut savepoint = self.0.begin().await?;
+        let (mut made, mut is_split) = (0, false);
+        for list in change_lists(changes)? {
+            let done = sqlx::query(APPLY_FITTING).bind(list).execute(&mut *savepoint).await?;
+            made += done.rows_affected();
+            is_split |= done.last_insert_id() != 0;
+        }
+        let all = usize::try_from(made) == Ok(changes.len());
+        if all {
+            savepoint.commit().await?;
+            if !is_split {
+                return Ok(Changed::All(Vec::new()));
+            }
+        } else {
+            savepoint.rollback().await?;
+        }
+        // What was changed stays locked. The others come out of order: who waited for one could wait for somebody that waits for these.
+        // Where one is taken the whole transaction runs anew.
+        let rows = self.locked(LOCK_AT_ONCE, changes.iter().map(Change::place)).await?;
+        let levels = in_order(changes.iter().map(Change::place), rows)?;
+        if !all {
+            return Ok(Changed::Nothing(levels));
+        }
+        let before = |(change, after): (&Change<'_>, Option<Levels>)| {
+            after.map(|after| Levels {
+                available: after.available - change.available,
+                frozen: after.frozen + change.available + change.sold,
+                ..after
+            })
+        };
+        Ok(Changed::All(changes.iter().zip(levels).map(before).collect()))
     }
 
     async fn locked<'a>(
@@ -178,7 +226,10 @@ impl StockStore for StockRows<'_, MySql> {
         in_order(places.iter().copied(), rows)
     }
 
-    async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], _likely: bool) -> Result<Changed, sqlx::Error> {
+    async fn apply_if_all_fit(&mut self, changes: &[Change<'_>], likely: bool) -> Result<Changed, sqlx::Error> {
+        if likely && changes.iter().all(Change::is_any) {
+            return self.apply_fitting(changes).await;
+        }
         let rows = self.locked(LOCK, changes.iter().map(Change::place)).await?;
         let levels = in_order(changes.iter().map(Change::place), rows)?;
         if !all_fit(changes, &levels) {

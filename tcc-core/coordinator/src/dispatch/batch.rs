@@ -1,43 +1,34 @@
 //! One batch, from its message to the last of its results. Decides what its failure means for each operation; repeats nothing by
 //! itself. Started by `merge`.
 
-use std::{collections::btree_map::Entry, future::pending, pin::pin, sync::Arc};
+use std::{collections::btree_map::Entry, future::pending, mem, pin::pin, sync::Arc, time::Duration};
 
 use tcc_proto::tcc::v1::{BatchRequest, BatchResponse};
 use tcc_wire::BatchResult;
 use tokio::{
     select,
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Code, Status};
 
 use super::{
-    Unknown,
-    merge::Batch,
+    Terms, Unknown,
+    merge::{Batch, Queued},
     peer::{Peer, unknown},
 };
 
-/// Sends a batch and hands its results to the callers. Ends when every caller has an answer or has gone.
+/// Sends a batch and hands its results to the callers. Ends when every caller has an answer or has gone, and leaves nobody waiting
+/// for longer than its terms say.
 pub(super) async fn exchange(peer: Arc<Peer>, batch: Batch, slot: OwnedSemaphorePermit) {
+    // One timer for all of them: they leave together.
+    let Some(terms) = batch.values().map(|queued| &queued.terms).max_by_key(|terms| terms.answer_within).cloned() else { return };
     let patient_until = Instant::now() + peer.patience;
     let mut exchange = Exchange { waiting: batch, slot: Some(slot), patient_until };
-    let request = exchange.request();
-    let Some(answered) = exchange.unless_all_leave(peer.batch(request)).await else { return };
-    let mut results = match answered {
-        Ok(results) => results,
-        Err(status) => return exchange.fail(&peer, &status),
-    };
-    while let Some(message) = exchange.unless_all_leave(results.message()).await {
-        match message {
-            Ok(Some(response)) => exchange.hand_out(response),
-            Ok(None) => return exchange.leave_unknown(&Unknown("the batch ended without its result".to_owned())),
-            Err(status) => return exchange.fail(&peer, &status),
-        }
-        if exchange.waiting.is_empty() {
-            // The participant is about to end it: hearing that is cheaper to both than a reset.
-            let _ = timeout(peer.patience, results.message()).await;
-        }
+    match timeout(terms.answer_within, exchange.run(&peer)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(status)) => exchange.fail(&peer, &status).await,
+        Err(_) => exchange.leave_unknown(&terms.no_answer()),
     }
 }
 
@@ -50,9 +41,29 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// # Errors
+    /// It failed as a whole; those without a result still wait.
+    async fn run(&mut self, peer: &Peer) -> Result<(), Status> {
+        let request = self.request();
+        let Some(answered) = self.unless_all_leave(peer.batch(request)).await else { return Ok(()) };
+        let mut results = answered?;
+        while let Some(message) = self.unless_all_leave(results.message()).await {
+            let Some(response) = message? else {
+                self.leave_unknown(&Unknown("the batch ended without its result".to_owned()));
+                return Ok(());
+            };
+            self.hand_out(response);
+            if self.waiting.is_empty() {
+                // The participant is about to end it: hearing that is cheaper to both than a reset.
+                let _ = timeout(peer.patience, results.message()).await;
+            }
+        }
+        Ok(())
+    }
+
     fn request(&mut self) -> BatchRequest {
-        let operation = |queued: &mut super::merge::Queued| {
-            tcc_wire::operation_to_proto(&queued.operation, std::mem::take(&mut queued.traceparent))
+        let operation = |queued: &mut Queued| {
+            tcc_wire::operation_to_proto(&queued.operation, mem::take(&mut queued.traceparent))
         };
         BatchRequest { operations: self.waiting.values_mut().map(operation).collect() }
     }
@@ -91,24 +102,32 @@ impl Exchange {
         }
     }
 
-    fn fail(self, peer: &Peer, status: &Status) {
+    async fn fail(mut self, peer: &Peer, status: &Status) {
         tracing::debug!(code = ?status.code(), message = status.message(), waiting = self.waiting.len(), "a batch failed");
         match Failure::of(status) {
             Failure::TakesNoBatches => {
                 peer.note_plain();
-                self.send_one_by_one();
+                self.waiting.into_values().for_each(|queued| queued.send_alone(None));
             }
-            Failure::OfThisMessage => self.send_one_by_one(),
+            // The slot is kept until the last of them has had its turn.
+            Failure::OfThisMessage => send_one_by_one(self.waiting, peer.patience).await,
             Failure::OfTheParticipant => self.leave_unknown(&unknown(status)),
         }
     }
 
-    fn send_one_by_one(self) {
-        self.waiting.into_values().for_each(|queued| queued.send_alone(None));
+    fn leave_unknown(&mut self, unknown: &Unknown) {
+        mem::take(&mut self.waiting).into_values().for_each(|queued| queued.answer(Err(unknown.clone())));
     }
+}
 
-    fn leave_unknown(self, unknown: &Unknown) {
-        self.waiting.into_values().for_each(|queued| queued.answer(Err(unknown.clone())));
+/// One after the other, each once the one before it was answered, or kept it waiting for too long: a participant that fails for
+/// being overloaded must not get as many messages as the batch had operations.
+pub(super) async fn send_one_by_one(batch: Batch, patience: Duration) {
+    let (tries, settles): (Vec<_>, Vec<_>) = batch.into_values().partition(Queued::is_try);
+    for queued in settles.into_iter().chain(tries).filter(|queued| !queued.is_given_up()) {
+        let (turn, ended) = oneshot::channel();
+        queued.send_alone(Some(turn));
+        let _ = timeout(patience, ended).await;
     }
 }
 

@@ -9,14 +9,15 @@ use std::{
 use async_trait::async_trait;
 use tcc_types::{CancelCall, ConfirmCall, SettleAnswer, TryAnswer, TryCall};
 use tcc_wire::{Answer, Operation};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Channel;
 
 use super::{
-    Endpoint, EndpointConfig, EndpointStats, Unknown,
+    Endpoint, EndpointConfig, EndpointStats, Terms, Unknown,
     merge::{Fate, Merger, Queued},
     peer::Peer,
+    places::Places,
 };
 
 /// A participant that speaks `tcc.v1.Participant`.
@@ -27,7 +28,7 @@ use super::{
 pub struct GrpcEndpoint {
     peer: Arc<Peer>,
     config: EndpointConfig,
-    places: Semaphore,
+    places: Arc<Places>,
     /// Begun by the first call that is not alone: an endpoint may be made before there is work, or a runtime, for it.
     merging: OnceLock<Merging>,
 }
@@ -60,30 +61,35 @@ impl GrpcEndpoint {
         Ok(Self {
             peer: Arc::new(Peer::new(channel, config)),
             config: config.clone(),
-            places: Semaphore::new(config.calls_in_flight_max),
+            places: Places::new(config.calls_in_flight_max),
             merging: OnceLock::new(),
         })
     }
 
-    async fn ask(&self, operation: Operation) -> Result<Answer, Unknown> {
-        let _place = self.places.acquire().await.map_err(|_| Unknown("the endpoint was closed".to_owned()))?;
-        let nothing_to_merge_with = self.places.available_permits() + 1 == self.config.calls_in_flight_max;
-        if nothing_to_merge_with || self.peer.is_plain() {
-            return self.peer.alone(&operation).await;
+    /// Neither the wait for a place nor that for a message counts as time without an answer: the participant knows of neither.
+    /// Who waits for too long drops the call, or withdraws it.
+    async fn ask(&self, operation: Operation, terms: Terms) -> Result<Answer, Unknown> {
+        let place = self.places.take(operation.op()).await;
+        if terms.is_withdrawn() {
+            return Err(Unknown("it was withdrawn before it left".to_owned()));
+        }
+        if place.is_only || self.peer.is_plain() {
+            return terms.answer(self.peer.alone(&operation)).await;
         }
         let (reply, fate) = oneshot::channel();
-        let queued = Queued { operation, traceparent: tcc_service::telemetry::traceparent(), reply };
+        let traceparent = tcc_service::telemetry::traceparent();
+        let queued = Queued { operation, terms: terms.clone(), traceparent, reply };
         if let Err(mpsc::error::SendError(queued)) = self.merging().queue.send(queued).await {
-            return self.peer.alone(&queued.operation).await;
+            return terms.answer(self.peer.alone(&queued.operation)).await;
         }
         match fate.await {
             Ok(Fate::Answered(answer)) => answer,
             Ok(Fate::Alone { operation, turn }) => {
-                let answer = self.peer.alone(&operation).await;
+                let answer = terms.answer(self.peer.alone(&operation)).await;
                 drop(turn);
                 answer
             }
-            Err(_) => Err(Unknown("its batch was given up".to_owned())),
+            Err(_) => Err(Unknown("it was withdrawn, or its batch was given up".to_owned())),
         }
     }
 
@@ -112,7 +118,7 @@ impl GrpcEndpoint {
     }
 
     async fn settle(&self, operation: Operation) -> Result<SettleAnswer, Unknown> {
-        match self.ask(operation).await? {
+        match self.ask(operation, Terms::default()).await? {
             Answer::Settled(answer) => Ok(answer),
             Answer::Tried(_) => Err(Unknown("the answer is another operation's".to_owned())),
         }
@@ -122,7 +128,7 @@ impl GrpcEndpoint {
 #[async_trait]
 impl Endpoint for GrpcEndpoint {
     async fn try_branch(&self, call: TryCall) -> Result<TryAnswer, Unknown> {
-        match self.ask(Operation::Try(call)).await? {
+        match self.ask(Operation::Try(call), Terms::default()).await? {
             Answer::Tried(answer) => Ok(answer),
             Answer::Settled(_) => Err(Unknown("the answer is another operation's".to_owned())),
         }
@@ -134,6 +140,10 @@ impl Endpoint for GrpcEndpoint {
 
     async fn cancel(&self, call: CancelCall) -> Result<SettleAnswer, Unknown> {
         self.settle(Operation::Cancel(call)).await
+    }
+
+    async fn call(&self, operation: Operation, terms: Terms) -> Result<Answer, Unknown> {
+        self.ask(operation, terms).await
     }
 
     fn stats(&self) -> Option<EndpointStats> {

@@ -1,5 +1,5 @@
 //! Gathers the operations that wait for one participant into batches: whatever is queued when a message may leave goes into it,
-//! and nothing waits for more. Sends batches only; an operation without company goes back to its caller, who sends it alone.
+//! phase two before phase one, and nothing waits for more. Sends batches only; an operation without company goes back to its caller, who sends it alone.
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
@@ -15,12 +15,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{EndpointConfig, Unknown, batch, peer::Peer};
+use super::{EndpointConfig, Terms, Unknown, batch, peer::Peer};
 
 /// An operation that waits to be sent, or was sent and waits for its result.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) operation: Operation,
+    pub(super) terms: Terms,
     /// Of its caller; empty if nothing is traced.
     pub(super) traceparent: String,
     /// Closed when the caller has gone.
@@ -41,6 +42,15 @@ pub(super) enum Fate {
 }
 
 impl Queued {
+    /// Nobody waits for it, or wants it to leave.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.reply.is_closed() || self.terms.is_withdrawn()
+    }
+
+    pub(super) const fn is_try(&self) -> bool {
+        matches!(self.operation, Operation::Try(_))
+    }
+
     // A caller that has gone misses nothing: to it, the operation is unknown.
     pub(super) fn answer(self, answer: Result<Answer, Unknown>) {
         let _ = self.reply.send(Fate::Answered(answer));
@@ -58,8 +68,9 @@ pub(super) type Batch = BTreeMap<BranchKey, Queued>;
 pub(super) struct Merger {
     peer: Arc<Peer>,
     queue: mpsc::Receiver<Queued>,
-    /// Taken from the queue but not sent, in order; at most one message's worth and one more.
-    backlog: VecDeque<Queued>,
+    /// Taken from the queue but not sent, in order; each has its caller's place, so that there are never more than those.
+    settles: VecDeque<Queued>,
+    tries: VecDeque<Queued>,
     /// Messages that may wait for their first answer.
     slots: Arc<Semaphore>,
     batch_max: usize,
@@ -71,7 +82,8 @@ impl Merger {
         Self {
             peer,
             queue,
-            backlog: VecDeque::new(),
+            settles: VecDeque::new(),
+            tries: VecDeque::new(),
             slots: Arc::new(Semaphore::new(config.batches_in_flight_max)),
             batch_max: config.batch_max,
             batch_bytes_max: config.batch_bytes_max,
@@ -96,37 +108,48 @@ impl Merger {
     }
 
     async fn something_waits(&mut self) -> bool {
-        if self.backlog.is_empty() {
+        if self.settles.is_empty() && self.tries.is_empty() {
             let Some(first) = self.queue.recv().await else { return false };
-            self.backlog.push_back(first);
+            self.line_up(first);
         }
         true
     }
 
-    /// Takes what waits, up to the limits. A second operation of one branch waits for the next message, as does everything behind
-    /// one that does not fit; so the operations of one branch leave in order.
+    fn line_up(&mut self, queued: Queued) {
+        let line = if queued.is_try() { &mut self.tries } else { &mut self.settles };
+        line.push_back(queued);
+    }
+
+    /// Takes what waits, up to the limits: first what settles, for the reasons that `places` has. So a Cancel may overtake the
+    /// Try that it makes up for, which is then refused: suspension.
     fn fill(&mut self) -> Batch {
-        let (mut batch, mut later, mut bytes) = (Batch::new(), VecDeque::new(), 0);
-        while batch.len() < self.batch_max && later.len() < self.batch_max {
-            let Some(queued) = self.backlog.pop_front().or_else(|| self.queue.try_recv().ok()) else { break };
-            if queued.reply.is_closed() {
-                continue;
-            }
-            let own_bytes = queued.operation.size_bytes_max();
-            if !batch.is_empty() && bytes + own_bytes > self.batch_bytes_max {
-                later.push_back(queued);
-                break;
-            }
-            match batch.entry(queued.operation.key().clone()) {
-                Entry::Vacant(vacant) => {
-                    bytes += own_bytes;
-                    vacant.insert(queued);
-                }
-                Entry::Occupied(_) => later.push_back(queued),
-            }
+        while let Ok(queued) = self.queue.try_recv() {
+            self.line_up(queued);
         }
-        later.append(&mut self.backlog);
-        self.backlog = later;
+        let (mut batch, mut bytes) = (Batch::new(), 0);
+        for line in [&mut self.settles, &mut self.tries] {
+            // A second operation of one branch waits for the next message, as does everything behind one that does not fit.
+            let mut later = Vec::new();
+            while batch.len() < self.batch_max && later.len() < self.batch_max {
+                let Some(queued) = line.pop_front() else { break };
+                if queued.is_given_up() {
+                    continue;
+                }
+                let own_bytes = queued.operation.size_bytes_max();
+                if !batch.is_empty() && bytes + own_bytes > self.batch_bytes_max {
+                    later.push(queued);
+                    break;
+                }
+                match batch.entry(queued.operation.key().clone()) {
+                    Entry::Vacant(vacant) => {
+                        bytes += own_bytes;
+                        vacant.insert(queued);
+                    }
+                    Entry::Occupied(_) => later.push(queued),
+                }
+            }
+            later.into_iter().rev().for_each(|queued| line.push_front(queued));
+        }
         batch
     }
 

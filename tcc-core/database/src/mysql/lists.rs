@@ -8,11 +8,14 @@ use serde::Serialize;
 pub const LIST_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Most characters of a `brief` column: what is decoded of it has less than 512 bytes, and so stays in memory on MariaDB.
-pub const BRIEF_MAX: usize = 680;
+const BRIEF_MAX: usize = 680;
+
+/// Most characters of a `name` column.
+const NAME_MAX: usize = 512;
 
 /// A list of rows that is bound as one JSON text, as the table `v`; takes the columns' names and kinds: `int`, `gid` (32 digits, for
-/// `UNHEX`), `id` (ASCII), `name` (up to 512 characters), `text`, `encoded` (for `UNHEX` or `FROM_BASE64`), `brief` (the same up to
-/// [`BRIEF_MAX`](crate::mysql::lists::BRIEF_MAX)). A list with a `text` or something `encoded` becomes a file on MariaDB, which costs
+/// `UNHEX`), `id` (ASCII), `name` (up to 512 characters), `text`, `encoded` (for `UNHEX` or `FROM_BASE64`), `brief` (the same if it
+/// [`is_brief`](crate::mysql::lists::is_brief)). A list with a `text` or something `encoded` becomes a file on MariaDB, which costs
 /// some milliseconds.
 #[macro_export]
 macro_rules! mysql_list {
@@ -80,6 +83,19 @@ pub fn lists<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<Stri
 fn closed(list: &mut String) -> String {
     list.push(']');
     std::mem::take(list)
+}
+
+/// Whether bytes fit into a `brief` column once they are [`encoded`].
+#[must_use]
+pub const fn is_brief(bytes: &[u8]) -> bool {
+    bytes.len() <= BRIEF_MAX / 4 * 3
+}
+
+/// Whether a text fits into a `name` column.
+#[must_use]
+pub const fn is_name(text: &str) -> bool {
+    // A character has a byte or more.
+    text.len() <= NAME_MAX
 }
 
 /// Bytes as they stand in a list, for `FROM_BASE64`.

@@ -6,7 +6,10 @@ use tcc_types::{Entropy, Gid};
 
 use crate::{Error, fault::Fault};
 
-pub(super) use tcc_database::{mysql::lists::encoded, mysql_list as list};
+pub(super) use tcc_database::{
+    mysql::lists::{encoded, is_brief, is_name},
+    mysql_list as list,
+};
 
 /// Looks up each transaction `t` of a list by its primary key, in the list's order, and never in another way.
 macro_rules! transactions {

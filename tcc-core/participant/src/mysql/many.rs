@@ -8,13 +8,13 @@ use serde::Serialize;
 use sqlx::{MySqlConnection, Row as _, mysql::MySqlRow, query};
 use tcc_barrier::{Kept, Look, Request};
 use tcc_database::{
-    mysql::lists::{BRIEF_MAX, encoded, lists},
+    mysql::lists::{encoded, is_brief, lists},
     mysql_list, mysql_now,
 };
 use tcc_types::{BranchKey, CancelCall, Decision, Entropy, Refusal, SystemEntropy, Timestamp, TryCall};
 
 use super::found;
-use crate::rows::{answers, inserted_here, place_of, row, row_of, settled, undone};
+use crate::rows::{answers, inserted_here, place_of, row, row_of, settled};
 
 /// The row `t` of each key of a list, in the list's order and never in another way.
 macro_rules! by_key {
@@ -23,20 +23,34 @@ macro_rules! by_key {
     };
 }
 
-const INSERT_TRIED: &str = concat!(
-    "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, ",
-    "not_after, ask_after, created_at, changed_at, touched_by) ",
-    "SELECT v.gid, v.branch_id, 1, 0, v.type_url, FROM_BASE64(v.fingerprint), v.coordinator, v.not_after, v.ask_after, ",
-    mysql_now!(),
-    ", ",
-    mysql_now!(),
-    ", ? FROM ",
-    mysql_list!(gid id, branch_id id, type_url name, fingerprint brief, coordinator id, not_after int, ask_after int),
-    " WHERE ",
-    mysql_now!(),
-    " <= v.not_after ",
-    found!()
-);
+/// Gives 1 to `LAST_INSERT_ID` where a Try is late, and nothing where none is: a late one changes no row, but shows.
+macro_rules! insert_tried {
+    ($bytes:ident) => {
+        concat!(
+            "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, reserved, ",
+            "output_type_url, output_value, not_after, ask_after, created_at, changed_at, touched_by) ",
+            "SELECT v.gid, v.branch_id, 1, 0, v.type_url, FROM_BASE64(v.fingerprint), v.coordinator, FROM_BASE64(v.reserved), ",
+            "v.output_type_url, FROM_BASE64(v.output_value), v.not_after, v.ask_after, ",
+            mysql_now!(),
+            ", ",
+            mysql_now!(),
+            ", ? FROM ",
+            mysql_list!(
+                gid id, branch_id id, type_url name, fingerprint brief, coordinator id, reserved $bytes, output_type_url name,
+                output_value $bytes, not_after int, ask_after int
+            ),
+            " WHERE IF(",
+            mysql_now!(),
+            " <= v.not_after, TRUE, LAST_INSERT_ID(1) = 0) ",
+            found!()
+        )
+    };
+}
+
+const INSERT_TRIED: &str = insert_tried!(encoded);
+
+/// The same where all that is foreseen is short, as it nearly always is.
+const INSERT_TRIED_BRIEF: &str = insert_tried!(brief);
 
 const SETTLE_TRIED: &str = concat!(
     "UPDATE ",
@@ -79,9 +93,6 @@ const LOOK: &str = concat!(
     mysql_list!(place int, gid id, branch_id id),
     by_key!("LEFT JOIN")
 );
-
-const COUNT_SETTLED: &str =
-    concat!("SELECT COUNT(*) FROM ", mysql_list!(gid id, branch_id id), by_key!("STRAIGHT_JOIN"), "WHERE t.status <> 1");
 
 macro_rules! keep_reserved {
     ($bytes:ident) => {
@@ -136,6 +147,8 @@ struct Tried<'a> {
     coordinator: &'a str,
     not_after: i64,
     ask_after: i64,
+    #[serde(flatten)]
+    foreseen: Option<Reserved<'a>>,
 }
 
 #[derive(Serialize)]
@@ -157,6 +170,20 @@ struct Reserved<'a> {
     output_value: Option<String>,
 }
 
+impl<'a> From<Kept<'a>> for Reserved<'a> {
+    fn from(kept: Kept<'a>) -> Self {
+        Self {
+            reserved: encoded(kept.reserved),
+            output_type_url: kept.output.map(|output| output.type_url.as_str()),
+            output_value: kept.output.map(|output| encoded(&output.value)),
+        }
+    }
+}
+
+fn is_kept_brief(kept: Kept<'_>) -> bool {
+    is_brief(kept.reserved) && kept.output.is_none_or(|output| is_brief(&output.value))
+}
+
 #[derive(Serialize)]
 struct Refused<'a> {
     code: &'a str,
@@ -175,20 +202,31 @@ fn place(row: &MySqlRow) -> Result<usize, sqlx::Error> {
     place_of(row.try_get("place")?)
 }
 
-/// Runs a statement that leaves a mark over its lists; returns how many rows it counted, and the mark, which no other statement has.
+/// What a statement did that left a mark over its lists.
+struct Marking {
+    /// Which no other statement has.
+    mark: i64,
+    /// How many rows it counted.
+    counted: u64,
+    /// Whether it gave something to `LAST_INSERT_ID`.
+    told: bool,
+}
+
 async fn mark(
     conn: &mut MySqlConnection,
     sql: &'static str,
     mark_first: bool,
     lists: Vec<String>,
-) -> Result<(u64, i64), sqlx::Error> {
+) -> Result<Marking, sqlx::Error> {
     let mark = SystemEntropy.next_u64().cast_signed();
-    let mut counted = 0;
+    let mut marking = Marking { mark, counted: 0, told: false };
     for list in lists {
         let query = if mark_first { query(sql).bind(mark).bind(list) } else { query(sql).bind(list).bind(mark) };
-        counted += query.execute(&mut *conn).await?.rows_affected();
+        let done = query.execute(&mut *conn).await?;
+        marking.counted += done.rows_affected();
+        marking.told |= done.last_insert_id() != 0;
     }
-    Ok((counted, mark))
+    Ok(marking)
 }
 
 /// Those of the keys' rows that have the mark, by place, with what `of` takes from each.
@@ -206,22 +244,32 @@ async fn marked<T: Clone>(
     answers(keys.len(), unchanged, found.iter().map(|row| Ok((place(row)?, of(row)?))))
 }
 
-pub(super) async fn insert_tried(conn: &mut MySqlConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
-    let rows = texts(calls.iter().map(|call| {
+pub(super) async fn insert_tried(
+    conn: &mut MySqlConnection,
+    calls: &[&TryCall],
+    foreseen: &[Option<Kept<'_>>],
+) -> Result<Vec<bool>, sqlx::Error> {
+    let rows = texts(calls.iter().zip(foreseen).map(|(call, foreseen)| {
         let more = Tried {
             type_url: &call.payload.type_url,
             fingerprint: encoded(Request::from(*call).fingerprint.as_slice()),
             coordinator: call.coordinator.as_str(),
             not_after: call.not_after.as_micros(),
             ask_after: call.ask_after.as_micros(),
+            foreseen: foreseen.map(Reserved::from),
         };
         item(&call.key, more)
     }))?;
-    let (counted, mark) = mark(conn, INSERT_TRIED, true, rows).await?;
+    let are_brief = foreseen.iter().flatten().copied().all(is_kept_brief);
+    let sql = if are_brief { INSERT_TRIED_BRIEF } else { INSERT_TRIED };
+    let Marking { mark, counted, told: late } = mark(conn, sql, true, rows).await?;
     if counted == 0 {
         return Ok(vec![false; calls.len()]);
     }
-    // The number alone does not tell: of those that are there it counts two, and of late ones none.
+    // One for each that it made, two for each that was there, none for a late one.
+    if usize::try_from(counted) == Ok(calls.len()) && !late {
+        return Ok(vec![true; calls.len()]);
+    }
     let keys: Vec<_> = calls.iter().map(|call| &call.key).collect();
     marked(conn, &keys, mark, false, |_| Ok(true)).await
 }
@@ -231,7 +279,7 @@ pub(super) async fn settle_tried(
     settles: &[(&BranchKey, Decision)],
 ) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
     let rows = settles.iter().map(|(key, decision)| item(key, Settled { status: settled(*decision).code() }));
-    let (counted, mark) = mark(conn, SETTLE_TRIED, false, texts(rows)?).await?;
+    let Marking { mark, counted, .. } = mark(conn, SETTLE_TRIED, false, texts(rows)?).await?;
     if counted == 0 {
         return Ok(vec![None; settles.len()]);
     }
@@ -241,7 +289,7 @@ pub(super) async fn settle_tried(
 
 pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
     let rows = calls.iter().map(|call| item(&call.key, Cancelled { not_after: call.not_after.as_micros() }));
-    let (counted, mark) = mark(conn, INSERT_CANCELLED, true, texts(rows)?).await?;
+    let Marking { mark, counted, .. } = mark(conn, INSERT_CANCELLED, true, texts(rows)?).await?;
     // One for each that it made, two for each that was there.
     if usize::try_from(counted) == Ok(calls.len()) {
         return Ok(vec![true; calls.len()]);
@@ -262,30 +310,9 @@ pub(super) async fn look(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Res
     Ok(Look { rows, now: Timestamp::from_micros(now) })
 }
 
-pub(super) async fn check_written(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
-    // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
-    let mut settled = 0;
-    for list in texts(keys.iter().map(|key| item(key, Key {})))? {
-        settled += query(COUNT_SETTLED).bind(list).fetch_one(&mut *conn).await?.try_get::<i64, _>(0)?;
-    }
-    if usize::try_from(settled) == Ok(keys.len()) { Ok(()) } else { Err(undone()) }
-}
-
 pub(super) async fn keep_reserved(conn: &mut MySqlConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
-    let rows: Vec<_> = kept
-        .iter()
-        .map(|kept| {
-            let more = Reserved {
-                reserved: encoded(kept.reserved),
-                output_type_url: kept.output.map(|output| output.type_url.as_str()),
-                output_value: kept.output.map(|output| encoded(&output.value)),
-            };
-            item(kept.key, more)
-        })
-        .collect();
-    let is_brief = |text: &str| text.len() <= BRIEF_MAX;
-    let are_brief =
-        rows.iter().all(|row| is_brief(&row.more.reserved) && row.more.output_value.as_deref().is_none_or(is_brief));
+    let rows = kept.iter().map(|kept| item(kept.key, Reserved::from(*kept)));
+    let are_brief = kept.iter().copied().all(is_kept_brief);
     keep(conn, if are_brief { KEEP_BRIEF } else { KEEP_RESERVED }, texts(rows)?, kept.len()).await
 }
 

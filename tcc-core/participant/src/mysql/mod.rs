@@ -13,6 +13,7 @@ use sqlx::{
     error::DatabaseError,
     migrate::{MigrateError, Migrator},
     mysql::{MySqlDatabaseError, MySqlRow},
+    raw_sql,
 };
 use tcc_barrier::{Kept, Look};
 use tcc_database::{lease::Place, mysql_now};
@@ -21,7 +22,7 @@ use tcc_types::{BranchKey, CancelCall, Decision, Gid, Invalid, Refusal, Timestam
 use crate::{
     BranchRow, Database, InDoubt, OldRow, OpenError, Options,
     pools::server_pool,
-    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, old_row_of, walk_from},
+    rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, old_row_of, undone, walk_from},
 };
 
 /// What an insert does where there is a row: it takes the row's exclusive lock (a plain insert would take a shared one, and two
@@ -72,17 +73,26 @@ impl Database for MySql {
         const DEADLOCK: u16 = 1213;
         // MySQL's; MariaDB says that a lock wait timed out.
         const LOCK_NOWAIT: u16 = 3572;
-        let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-        matches!(number, Some(LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT))
+        matches!(error.try_downcast_ref().map(MySqlDatabaseError::number), Some(LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT))
     }
 
+    const FORESEES: bool = true;
+
     async fn insert_tried(conn: &mut MySqlConnection, calls: &[&TryCall]) -> Result<Vec<bool>, sqlx::Error> {
+        Self::insert_foreseen(conn, calls, &vec![None; calls.len()]).await
+    }
+
+    async fn insert_foreseen(
+        conn: &mut MySqlConnection,
+        calls: &[&TryCall],
+        foreseen: &[Option<Kept<'_>>],
+    ) -> Result<Vec<bool>, sqlx::Error> {
         if calls.len() >= LIST_MIN {
-            return many::insert_tried(conn, calls).await;
+            return many::insert_tried(conn, calls, foreseen).await;
         }
         let mut inserted = Vec::with_capacity(calls.len());
-        for call in calls {
-            inserted.push(one::insert_tried(conn, call).await?);
+        for (call, foreseen) in calls.iter().zip(foreseen) {
+            inserted.push(one::insert_tried(conn, call, *foreseen).await?);
         }
         Ok(inserted)
     }
@@ -117,14 +127,15 @@ impl Database for MySql {
         many::look(conn, keys).await
     }
 
-    async fn check_written(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<(), sqlx::Error> {
-        if keys.len() >= LIST_MIN {
-            return many::check_written(conn, keys).await;
-        }
-        for key in keys {
-            one::check_written(conn, key).await?;
-        }
-        Ok(())
+    async fn enter(conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        raw_sql("SAVEPOINT tcc_entered").execute(conn).await.map(drop)
+    }
+
+    async fn check_same(conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        // A deadlock rolls the whole transaction back, savepoints and all, and COMMIT without one succeeds.
+        const NO_SUCH_SAVEPOINT: u16 = 1305;
+        let released = raw_sql("RELEASE SAVEPOINT tcc_entered").execute(conn).await;
+        released.map(drop).map_err(|error| if number(&error) == Some(NO_SUCH_SAVEPOINT) { undone() } else { error })
     }
 
     async fn keep_reserved(conn: &mut MySqlConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
@@ -234,6 +245,11 @@ impl Database for MySql {
         let query = sqlx::query(SQL).bind(gid.clone()).bind(gid).bind(branch).bind(limit);
         query.fetch_all(conn).await?.iter().map(branch_row_of).collect()
     }
+}
+
+/// Of an error that the database reported.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref().map(MySqlDatabaseError::number)
 }
 
 /// What each session must be, whatever the server's defaults are. What only MariaDB has stands in comments that it alone reads:

@@ -7,13 +7,17 @@ use tcc_database::mysql_now;
 use tcc_types::{BranchKey, CancelCall, Decision, Refusal, TryCall};
 
 use super::found;
-use crate::rows::{inserted_here, settled, undone};
+use crate::rows::{inserted_here, settled};
 
-pub(super) async fn insert_tried(conn: &mut MySqlConnection, call: &TryCall) -> Result<bool, sqlx::Error> {
+pub(super) async fn insert_tried(
+    conn: &mut MySqlConnection,
+    call: &TryCall,
+    foreseen: Option<Kept<'_>>,
+) -> Result<bool, sqlx::Error> {
     const SQL: &str = concat!(
         "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, ",
-        "not_after, ask_after, created_at, changed_at) ",
-        "SELECT ?, ?, 1, 0, ?, ?, ?, ?, ?, ",
+        "reserved, output_type_url, output_value, not_after, ask_after, created_at, changed_at) ",
+        "SELECT ?, ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ",
         mysql_now!(),
         ", ",
         mysql_now!(),
@@ -29,6 +33,9 @@ pub(super) async fn insert_tried(conn: &mut MySqlConnection, call: &TryCall) -> 
         .bind(&call.payload.type_url)
         .bind(request.fingerprint.as_slice())
         .bind(request.coordinator.as_str())
+        .bind(foreseen.map(|kept| &kept.reserved[..]))
+        .bind(foreseen.and_then(|kept| Some(kept.output?.type_url.as_str())))
+        .bind(foreseen.and_then(|kept| Some(&kept.output?.value[..])))
         .bind(call.not_after.as_micros())
         .bind(call.ask_after.as_micros())
         .bind(call.not_after.as_micros())
@@ -75,13 +82,6 @@ pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, call: &CancelCa
         .execute(conn)
         .await?;
     Ok(inserted.rows_affected() == 1)
-}
-
-pub(super) async fn check_written(conn: &mut MySqlConnection, key: &BranchKey) -> Result<(), sqlx::Error> {
-    // A deadlock rolls the whole transaction back, and COMMIT without one succeeds.
-    const SQL: &str = "SELECT 1 FROM tcc_branches FORCE INDEX (PRIMARY) WHERE gid = ? AND branch_id = ? AND status <> 1";
-    let settled = sqlx::query(SQL).bind(key.gid.to_string()).bind(key.branch.as_str()).fetch_optional(conn).await?;
-    settled.map(drop).ok_or_else(undone)
 }
 
 pub(super) async fn keep_reserved(conn: &mut MySqlConnection, kept: Kept<'_>) -> Result<(), sqlx::Error> {

@@ -111,7 +111,7 @@ impl Database for Sqlite {
         }
     }
 
-    async fn check_written(_: &mut SqliteConnection, _: &[&BranchKey]) -> Result<(), sqlx::Error> {
+    async fn check_same(_: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         // COMMIT fails where there is no transaction.
         Ok(())
     }

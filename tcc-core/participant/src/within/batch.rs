@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use sqlx::Connection;
 use tcc_barrier::{Answer, BarrierStore, Call, Kept, Step};
-use tcc_types::{BranchKey, Payload, Refusal, SettleAnswer, TryAnswer};
+use tcc_types::{Payload, Refusal, SettleAnswer, TryAnswer};
 
 use super::{Error, decode, in_transaction, keepable, storable};
 use crate::{Barrier, Batch, BatchParticipant, BranchContext, ConnectionOf, Database, Options, Participant, Result, Tried};
@@ -94,6 +94,7 @@ pub(crate) async fn run<P: Participant>(
     options: &Options,
 ) -> Result<Vec<Answer>, Error> {
     in_transaction::<P>(conn)?;
+    P::Db::enter(conn).await?;
     let payloads: Vec<_> = calls.iter().map(|call| payload_of::<P>(*call, options)).collect();
     let foreseen = foresee(participant, handlers, &payloads, options);
     let kept: Vec<_> = foreseen.iter().map(|foreseen| foreseen.kept(calls)).collect();
@@ -159,8 +160,8 @@ struct Sorted<P: Participant> {
     business: Batch<P>,
     /// Of the business's tries.
     tries: Vec<usize>,
-    /// Whose row is written already, and must still be so when the business is done.
-    written: Vec<usize>,
+    /// Some row is written already, and must still be so when the business is done.
+    has_written: bool,
     /// What their rows will keep.
     kept: Vec<(usize, Bytes, Option<Payload>)>,
     refused: Vec<(usize, Refusal)>,
@@ -172,7 +173,7 @@ impl<P: Participant> Sorted<P> {
         let mut sorted = Self {
             business: Batch::default(),
             tries: Vec::new(),
-            written: Vec::new(),
+            has_written: false,
             kept: Vec::new(),
             refused: Vec::new(),
             answers: vec![None; calls.len()],
@@ -201,7 +202,7 @@ impl<P: Participant> Sorted<P> {
     }
 
     fn settle(&mut self, place: usize) {
-        self.written.push(place);
+        self.has_written = true;
         self.answers[place] = Some(Answer::Settled(SettleAnswer::Done));
     }
 
@@ -230,7 +231,7 @@ impl<P: Participant> Sorted<P> {
         self.answers[place] = Some(Answer::Tried(TryAnswer::Reserved(output.clone())));
         let there = foreseen.binary_search_by_key(&place, |foreseen| foreseen.place).ok();
         if there.is_some_and(|there| foreseen[there].reserved == reserved && foreseen[there].output == output) {
-            self.written.push(place);
+            self.has_written = true;
         } else {
             self.kept.push((place, reserved, output));
         }
@@ -239,10 +240,8 @@ impl<P: Participant> Sorted<P> {
 
     /// Writes what became of the tries to their rows.
     async fn keep(&mut self, conn: &mut ConnectionOf<P>, calls: &[Call<'_>]) -> Result<(), Error> {
-        if !self.written.is_empty() {
-            self.written.sort_unstable();
-            let written: Vec<&BranchKey> = self.written.iter().map(|place| calls[*place].key()).collect();
-            P::Db::check_written(conn, &written).await?;
+        if self.has_written {
+            P::Db::check_same(conn).await?;
         }
         let mut barrier = Barrier::<P::Db>::new(conn);
         if !self.kept.is_empty() {

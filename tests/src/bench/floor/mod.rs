@@ -27,6 +27,7 @@ use super::{
     coupons,
     figures::Figures,
     load::{self, Tallies, Tally, Window},
+    machine,
     orders::{Orders, SOLD_OUT_SKU, sku},
     system::{Conditions, PIECES},
 };
@@ -45,7 +46,12 @@ pub(crate) async fn run(cell: Cell, conditions: &Conditions) -> anyhow::Result<R
     let Pace::InFlight(clients) = cell.pace else { bail!("the floor has clients, and no rate") };
     let store = cell.shape.store;
     let folder = tempfile::Builder::new().prefix("tcc-floor-").tempdir()?;
-    let config = ClusterConfig { store, server: ServerChoice::Own, ..ClusterConfig::temporary(folder.path().to_owned()) };
+    let config = ClusterConfig {
+        store,
+        server: ServerChoice::Own,
+        server_settings: machine::server_settings(store, &conditions.server_settings),
+        ..ClusterConfig::temporary(folder.path().to_owned())
+    };
     let databases = Databases::open(&config, folder.path()).await?;
     prepare(&databases, cell, conditions).await?;
     let file = conditions.fsync_file.as_deref();

@@ -24,7 +24,7 @@ async fn rows_are_found_by_their_key_in_the_order_of_the_list() {
         for count in [1, 256] {
             let skus: Vec<_> = (0..count).map(|number| format!("sku-{number}")).collect();
             let changes: Vec<_> = skus.iter().map(|sku| Change { sku, bucket: 0, available: 0, sold: 0, settled: 0 }).collect();
-            for text in [LOCK, APPLY] {
+            for text in [LOCK, APPLY, APPLY_FITTING] {
                 let list = change_lists(&changes).unwrap().remove(0);
                 let text = text.replace("JSON_TABLE(?", &format!("JSON_TABLE('{list}'"));
                 let explain = AssertSqlSafe(format!("EXPLAIN {text}"));

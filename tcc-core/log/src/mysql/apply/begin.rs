@@ -12,7 +12,7 @@ use crate::{
     fault::Fault,
     mysql::{
         load::{fetch, load},
-        values::{Marks, digits, encoded, list, lists},
+        values::{Marks, digits, encoded, is_brief, is_name, list, lists},
     },
     rows::{self, Columns, head_columns},
     writer::{
@@ -29,17 +29,26 @@ pub(super) const INSERT: &str = concat!(
      v.decides, v.branch_count, v.try_until, v.decide_by, v.created_at, v.decided_at, v.decided_at, v.next_attempt_at, v.cause, \
      v.owner, UNHEX(?) FROM ",
     list!(
-        g gid, status int, initiator id, idempotency_key id, fingerprint encoded, try_order int, decides int, branch_count int,
-        try_until int, decide_by int, created_at int, decided_at int, next_attempt_at int, cause text, owner int
+        g gid, status int, initiator id, idempotency_key id, fingerprint brief, try_order int, decides int, branch_count int,
+        try_until int, decide_by int, created_at int, decided_at int, next_attempt_at int, cause name, owner int
     ),
     " ON DUPLICATE KEY UPDATE found = 1 - tcc_log_transactions.found"
 );
 
-pub(super) const INSERT_BRANCHES: &str = concat!(
-    "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) \
-     SELECT UNHEX(v.g), v.branch_id, v.seq, v.participant, v.type_url, FROM_BASE64(v.payload) FROM ",
-    list!(g gid, branch_id id, seq int, participant id, type_url text, payload encoded)
-);
+macro_rules! insert_branches {
+    ($text:ident $bytes:ident) => {
+        concat!(
+            "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) \
+             SELECT UNHEX(v.g), v.branch_id, v.seq, v.participant, v.type_url, FROM_BASE64(v.payload) FROM ",
+            list!(g gid, branch_id id, seq int, participant id, type_url $text, payload $bytes)
+        )
+    };
+}
+
+pub(super) const INSERT_BRANCHES: &str = insert_branches!(text encoded);
+
+/// The same where all that is stored is short, as it nearly always is.
+pub(super) const INSERT_BRIEF_BRANCHES: &str = insert_branches!(name brief);
 
 pub(super) const GIDS_BY_KEY: &str = concat!(
     "SELECT t.gid, t.initiator, t.idempotency_key FROM ",
@@ -160,6 +169,8 @@ pub(super) async fn insert_branches(
 ) -> Result<(), Fault> {
     let mut ordered: Vec<_> = branches.iter().collect();
     ordered.sort_unstable_by_key(|(gid, _, new)| (*gid, &new.branch));
+    let is_brief = |(_, _, new): &&(Gid, i64, &NewBranch)| is_name(&new.payload.type_url) && is_brief(&new.payload.value);
+    let text = if ordered.iter().all(is_brief) { INSERT_BRIEF_BRANCHES } else { INSERT_BRANCHES };
     let rows = ordered.into_iter().map(|(gid, seq, new)| Branch {
         g: digits(*gid),
         branch_id: new.branch.as_str(),
@@ -169,7 +180,7 @@ pub(super) async fn insert_branches(
         payload: encoded(&new.payload.value),
     });
     for list in lists(rows)? {
-        query(INSERT_BRANCHES).bind(list).execute(&mut *connection).await?;
+        query(text).bind(list).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     fault::Fault,
     mysql::{
         load::load_heads,
-        values::{Marks, digits, list, lists, transactions},
+        values::{Marks, digits, is_name, list, lists, transactions},
     },
     writer::{
         answers::{Wanted, answer_decides, unchanged},
@@ -21,13 +21,22 @@ use crate::{
 };
 
 /// Status 1 is trying. Votes are NULL for Cancel, which needs none.
-pub(super) const DECIDE: &str = concat!(
-    "UPDATE ",
-    list!(g gid, status int, next_attempt_at int, cause text, votes int, owner int),
-    transactions!(),
-    "SET t.status = v.status, t.next_attempt_at = v.next_attempt_at, t.cause = v.cause, t.owner = v.owner, t.decided_at = ?, \
-     t.touched_by = UNHEX(?) WHERE t.status = 1 AND (v.votes IS NULL OR t.branch_count = v.votes)"
-);
+macro_rules! decide {
+    ($text:ident) => {
+        concat!(
+            "UPDATE ",
+            list!(g gid, status int, next_attempt_at int, cause $text, votes int, owner int),
+            transactions!(),
+            "SET t.status = v.status, t.next_attempt_at = v.next_attempt_at, t.cause = v.cause, t.owner = v.owner, \
+             t.decided_at = ?, t.touched_by = UNHEX(?) WHERE t.status = 1 AND (v.votes IS NULL OR t.branch_count = v.votes)"
+        )
+    };
+}
+
+pub(super) const DECIDE: &str = decide!(text);
+
+/// The same where every cause is short, as it nearly always is.
+pub(super) const DECIDE_BRIEF: &str = decide!(name);
 
 #[derive(Serialize)]
 struct Decision<'a> {
@@ -65,9 +74,11 @@ pub(super) async fn apply(
     }
     asks.sort_by_key(|ask| ask.question.gid);
     let (wanted, mark) = (Wanted::all(asks)?, marks.take());
+    let are_brief = wanted.iter().all(|wanted| wanted.cause.as_deref().is_none_or(is_name));
+    let text = if are_brief { DECIDE_BRIEF } else { DECIDE };
     let mut counted = 0;
     for list in lists(wanted.iter().map(Decision::new))? {
-        let done = query(DECIDE).bind(list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
+        let done = query(text).bind(list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
         counted += done.rows_affected();
     }
     let gids: Vec<Gid> = wanted.iter().map(|wanted| wanted.gid).collect();

@@ -55,10 +55,12 @@ async fn no_statement_scans_a_table_that_grows() {
     let texts = [
         ("begin", begin::INSERT),
         ("branches", begin::INSERT_BRANCHES),
+        ("brief branches", begin::INSERT_BRIEF_BRANCHES),
         ("keys", begin::GIDS_BY_KEY),
         ("enlist", enlist::RAISE),
         ("lower", enlist::LOWER),
         ("decide", decide::DECIDE),
+        ("decide brief", decide::DECIDE_BRIEF),
         ("park", progress::PARK),
         ("park branches", progress::PARK_BRANCHES),
         ("finish", progress::FINISH),

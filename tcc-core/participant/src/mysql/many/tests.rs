@@ -32,7 +32,6 @@ async fn every_list_goes_by_key_in_its_order_whatever_the_planner_knows_of_the_t
         ("marked", MARKED),
         ("touch", TOUCH),
         ("look", LOOK),
-        ("count settled", COUNT_SETTLED),
         ("keep reserved", KEEP_RESERVED),
         ("keep brief", KEEP_BRIEF),
         ("keep refusals", KEEP_REFUSALS),
@@ -85,7 +84,7 @@ async fn a_long_list_is_several_statements_and_answers_in_its_order() {
             coordinator: tcc_types::LogName::new("log").unwrap(),
         })
         .collect();
-    assert_eq!(insert_tried(&mut conn, &calls.iter().collect::<Vec<_>>()).await.unwrap(), [true; 4]);
+    assert_eq!(insert_tried(&mut conn, &calls.iter().collect::<Vec<_>>(), &[None; 4]).await.unwrap(), [true; 4]);
     let reserved: Vec<Bytes> = (0..4_u8).map(|n| vec![n; 1024 * 1024].into()).collect();
     let kept: Vec<_> = keys.iter().zip(&reserved).map(|(key, reserved)| Kept { key, reserved, output: None }).collect();
     keep_reserved(&mut conn, &kept).await.unwrap();
