@@ -13,7 +13,7 @@ use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
 
 /// Which rows it inserted, it returns. The value before the list is the status.
 const INSERT_ALL: ManyRows = ManyRows {
-    head: "INSERT INTO orders (status, order_id, order_key, initiator, user_id, lines, coupon_id, hold) \
+    head: "INSERT OR FAIL INTO orders (status, order_id, order_key, initiator, user_id, lines, coupon_id, hold) \
            SELECT ?, * FROM (VALUES ",
     width: 7,
     tail: ") WHERE column1 IS NOT NULL ON CONFLICT (order_id) DO NOTHING RETURNING order_id",
@@ -21,7 +21,7 @@ const INSERT_ALL: ManyRows = ManyRows {
 
 /// The plus sign keeps the planner from taking the status for a reason to go through the orders.
 const SETTLE_ALL: ManyRows = ManyRows {
-    head: "UPDATE orders SET status = v.column2 FROM (VALUES ",
+    head: "UPDATE OR FAIL orders SET status = v.column2 FROM (VALUES ",
     width: 2,
     tail: concat!(") AS v WHERE ", sqlite_given!(), " AND orders.order_id = v.column1 AND +orders.status = 1"),
 };

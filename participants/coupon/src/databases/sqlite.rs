@@ -24,7 +24,7 @@ const HOLD: ManyRows = ManyRows {
 
 /// Changes rows that are there.
 const APPLY: ManyRows = ManyRows {
-    head: "UPDATE coupons SET state = v.column2, gid = v.column3 FROM (VALUES ",
+    head: "UPDATE OR FAIL coupons SET state = v.column2, gid = v.column3 FROM (VALUES ",
     width: 3,
     tail: concat!(") AS v WHERE ", sqlite_given!(), " AND coupons.coupon_id = v.column1"),
 };

@@ -30,7 +30,7 @@ const READ: ManyRows = ManyRows {
 macro_rules! set {
     () => {
         concat!(
-            "UPDATE stock SET available = stock.available + v.column2, frozen = stock.frozen - v.column2 - v.column3, ",
+            "UPDATE OR FAIL stock SET available = stock.available + v.column2, frozen = stock.frozen - v.column2 - v.column3, ",
             "sold = stock.sold + v.column3, updated_at = ",
             sqlite_now!()
         )

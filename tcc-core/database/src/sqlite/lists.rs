@@ -1,5 +1,9 @@
-//! Statements over many rows at once on SQLite: bound `VALUES` lists whose lengths are powers of two, so that few texts exist and each
-//! stays prepared. Knows no tables; called by the transaction log, the participant SDK and participants.
+//! Statements over many rows at once on SQLite: bound `VALUES` lists of a few lengths, so that few texts exist and each stays prepared.
+//!
+//! Those that change rows say `OR FAIL`: whoever runs them rolls everything back when one fails, so SQLite need not copy each page
+//! beforehand to be able to undo one statement.
+//!
+//! Knows no tables; called by the transaction log, the participant SDK and participants.
 
 use sqlx::{
     Arguments, AssertSqlSafe, Encode, SqliteConnection, Type,
@@ -113,11 +117,11 @@ impl ManyRows {
     }
 
     fn text_for<T>(&self, part: &[T]) -> String {
-        self.text(part.len().next_power_of_two())
+        self.text(length_for(part.len()))
     }
 
     fn arguments<T>(&self, before: &[i64], part: &[T], bind: impl Fn(&mut Values, &T)) -> Result<SqliteArguments, sqlx::Error> {
-        let length = part.len().next_power_of_two();
+        let length = length_for(part.len());
         let mut values = Values::default();
         values.arguments.reserve(before.len() + length * self.width, 0);
         for value in before {
@@ -133,6 +137,13 @@ impl ManyRows {
     }
 }
 
+/// How long a list is that has so many rows: a power of two, or three times one.
+const fn length_for(rows: usize) -> usize {
+    let power = rows.next_power_of_two();
+    let less = power / 4 * 3;
+    if rows <= less { less } else { power }
+}
+
 #[cfg(test)]
 mod tests {
     use sqlx::Connection;
@@ -144,6 +155,13 @@ mod tests {
         let statement = ManyRows { head: "VALUES ", width: 2, tail: " X" };
         assert_eq!(statement.text(1), "VALUES (?,?) X");
         assert_eq!(statement.text(3), "VALUES (?,?),(?,?),(?,?) X");
+    }
+
+    #[test]
+    fn a_list_is_padded_by_less_than_a_half_and_never_beyond_the_most() {
+        let lengths: std::collections::BTreeSet<_> = (1..=ROWS_MAX).map(length_for).collect();
+        assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]);
+        assert!((1..=ROWS_MAX).all(|rows| (rows..rows + rows.div_ceil(2).max(1)).contains(&length_for(rows))));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool, query, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tcc_database::sqlite::lists::ROWS_MAX;
 use tcc_types::Clock;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{Error, LogOptions, fault::Fault, log::Opened};
 
-/// Prepared texts that a connection keeps: each kind of statement in each power of two up to its most rows.
+/// Prepared texts that a connection keeps: each kind of statement in each length that a list has.
 const STATEMENTS_MAX: usize = 256;
 
 /// Opens the file, making it and its folder if they are missing.
@@ -30,6 +31,8 @@ pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
         .statement_cache_capacity(STATEMENTS_MAX)
+        // What a statement returns must not wait in sqlx's thread to be taken.
+        .row_buffer_size(ROWS_MAX + 1)
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
     let mut connection = connect.connect().await.map_err(plain)?;
     // Not `run`: of its future the compiler cannot tell that it may move between threads, and nobody could spawn what opens a log.

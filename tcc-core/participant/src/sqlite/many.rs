@@ -21,7 +21,7 @@ macro_rules! of_list {
 
 const INSERT_TRIED: ManyRows = ManyRows {
     head: concat!(
-        "INSERT INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
+        "INSERT OR FAIL INTO tcc_branches (gid, branch_id, status, empty, type_url, request_fingerprint, coordinator, ",
         "not_after, ask_after, reserved, output_type_url, output_value, created_at, changed_at) ",
         "SELECT column1, column2, 1, 0, column3, column4, column5, column6, column7, column8, column9, column10, ",
         sqlite_now!(),
@@ -34,14 +34,14 @@ const INSERT_TRIED: ManyRows = ManyRows {
 };
 
 const SETTLE_TRIED: ManyRows = ManyRows {
-    head: concat!("UPDATE tcc_branches AS t SET status = v.column3, changed_at = ", sqlite_now!(), " FROM (VALUES "),
+    head: concat!("UPDATE OR FAIL tcc_branches AS t SET status = v.column3, changed_at = ", sqlite_now!(), " FROM (VALUES "),
     width: 3,
     tail: concat!(of_list!(), " RETURNING gid, branch_id, reserved"),
 };
 
 const INSERT_CANCELLED: ManyRows = ManyRows {
     head: concat!(
-        "INSERT INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) ",
+        "INSERT OR FAIL INTO tcc_branches (gid, branch_id, status, empty, not_after, created_at, changed_at) ",
         "SELECT column1, column2, 4, 1, column3, ",
         sqlite_now!(),
         ", ",
@@ -69,13 +69,13 @@ const LOOK: ManyRows = ManyRows {
 };
 
 const KEEP_RESERVED: ManyRows = ManyRows {
-    head: "UPDATE tcc_branches AS t SET reserved = v.column3, output_type_url = v.column4, output_value = v.column5 FROM (VALUES ",
+    head: "UPDATE OR FAIL tcc_branches AS t SET reserved = v.column3, output_type_url = v.column4, output_value = v.column5 FROM (VALUES ",
     width: 5,
     tail: of_list!(),
 };
 
 const KEEP_REFUSALS: ManyRows = ManyRows {
-    head: "UPDATE tcc_branches AS t SET status = 2, refusal_code = v.column3, refusal_message = v.column4, \
+    head: "UPDATE OR FAIL tcc_branches AS t SET status = 2, refusal_code = v.column3, refusal_message = v.column4, \
            reserved = NULL, output_type_url = NULL, output_value = NULL FROM (VALUES ",
     width: 4,
     tail: of_list!(),

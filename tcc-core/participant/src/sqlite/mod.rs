@@ -24,9 +24,13 @@ use crate::{
     rows::{branch_row, branch_row_of, columns, corrupt, in_doubt_of, old_row_of, walk_from},
 };
 
-/// How many statements stay prepared on the writing connection: those over lists have a text for each power of two up to
+/// How many statements stay prepared on the writing connection: those over lists have a text for each length, up to
 /// [`ROWS_MAX`].
 const STATEMENTS_MAX: usize = 256;
+
+/// After how many pages in the write-ahead log they are copied into the database: 16 MiB. A page that is written again and again is
+/// copied once.
+const CHECKPOINT_PAGES: &str = "4000";
 
 columns!(SqliteRow, i64);
 
@@ -50,7 +54,13 @@ impl Database for Sqlite {
             // a connection could never begin again.
             .before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
             // What a statement returns must not wait in sqlx's thread to be taken.
-            .connect_with(connect.clone().row_buffer_size(ROWS_MAX + 1).statement_cache_capacity(STATEMENTS_MAX))
+            .connect_with(
+                connect
+                    .clone()
+                    .row_buffer_size(ROWS_MAX + 1)
+                    .statement_cache_capacity(STATEMENTS_MAX)
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES),
+            )
             .await?;
         Self::migrate(&write, tcc_migrations::participant::sqlite()).await?;
         let read =

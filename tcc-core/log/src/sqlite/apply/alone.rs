@@ -22,14 +22,14 @@ pub(super) const DUE: &str = "SELECT gid FROM tcc_log_transactions INDEXED BY tc
                               WHERE finished_at IS NULL AND has_stuck = ? AND next_attempt_at <= ? ORDER BY next_attempt_at, gid LIMIT ?";
 
 pub(super) const LEASE: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions SET next_attempt_at = ?, owner = ? WHERE gid IN (VALUES ",
+    head: "UPDATE OR FAIL tcc_log_transactions SET next_attempt_at = ?, owner = ? WHERE gid IN (VALUES ",
     width: 1,
     tail: ")",
 };
 
 /// The plus sign keeps the planner from taking its term for a reason to walk through all that is unfinished.
 pub(super) const RENEW: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions SET next_attempt_at = ? WHERE owner = ? AND +finished_at IS NULL AND gid IN (VALUES ",
+    head: "UPDATE OR FAIL tcc_log_transactions SET next_attempt_at = ? WHERE owner = ? AND +finished_at IS NULL AND gid IN (VALUES ",
     width: 1,
     tail: ") RETURNING gid",
 };

@@ -18,13 +18,13 @@ use crate::{
 };
 
 pub(super) const INSERT: ManyRows = ManyRows {
-    head: concat!("INSERT INTO tcc_log_transactions (", head_columns!(), ") SELECT * FROM (VALUES "),
+    head: concat!("INSERT OR FAIL INTO tcc_log_transactions (", head_columns!(), ") SELECT * FROM (VALUES "),
     width: 16,
     tail: ") WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING gid",
 };
 
 pub(super) const INSERT_BRANCHES: ManyRows = ManyRows {
-    head: "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) SELECT * FROM (VALUES ",
+    head: "INSERT OR FAIL INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) SELECT * FROM (VALUES ",
     width: 6,
     tail: ") WHERE column1 IS NOT NULL",
 };

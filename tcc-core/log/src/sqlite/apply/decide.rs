@@ -18,7 +18,7 @@ use crate::{
 /// Status 1 is trying. The fifth value is the number of votes; NULL for Cancel, which needs none. The plus
 /// sign keeps the planner from taking its term for a reason to scan the table.
 pub(super) const DECIDE: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions AS t \
+    head: "UPDATE OR FAIL tcc_log_transactions AS t \
            SET status = v.column2, next_attempt_at = v.column3, cause = v.column4, owner = v.column6, decided_at = ? FROM (VALUES ",
     width: 6,
     tail: ") AS v WHERE t.gid = v.column1 AND +t.status = 1 AND (v.column5 IS NULL OR t.branch_count = v.column5) RETURNING gid, branch_count",

@@ -18,7 +18,7 @@ use crate::{
 /// Status 1 is trying, 3 is decided on request and open to branches. The plus signs keep the planner from taking these terms for
 /// a reason to scan the table instead of looking up each gid.
 pub(super) const RAISE: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions AS t SET branch_count = t.branch_count + 1 FROM (VALUES ",
+    head: "UPDATE OR FAIL tcc_log_transactions AS t SET branch_count = t.branch_count + 1 FROM (VALUES ",
     width: 3,
     tail: ") AS v WHERE t.gid = v.column1 AND +t.status = 1 AND +t.decides = 3 AND +t.branch_count < v.column3 \
            AND NOT EXISTS (SELECT 1 FROM tcc_log_branches AS b WHERE b.gid = v.column1 AND b.branch_id = v.column2) \

@@ -19,7 +19,7 @@ use crate::{
 
 /// The plus sign keeps the planner from taking its term for a reason to walk through all that is unfinished.
 pub(super) const PARK: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions AS t \
+    head: "UPDATE OR FAIL tcc_log_transactions AS t \
            SET next_attempt_at = v.column2, has_stuck = max(t.has_stuck, v.column3) FROM (VALUES ",
     width: 4,
     tail: ") AS v WHERE t.gid = v.column1 AND t.owner = v.column4 AND +t.finished_at IS NULL RETURNING gid",
@@ -27,7 +27,7 @@ pub(super) const PARK: ManyRows = ManyRows {
 
 /// What is settled stays so, by whatever means it was first, and is not stuck.
 pub(super) const PARK_BRANCHES: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_branches AS b SET settled = coalesce(b.settled, v.column3), attempts = v.column4, \
+    head: "UPDATE OR FAIL tcc_log_branches AS b SET settled = coalesce(b.settled, v.column3), attempts = v.column4, \
            stuck_kind = iif(coalesce(b.settled, v.column3) IS NULL, v.column5, NULL), \
            stuck_since = iif(coalesce(b.settled, v.column3) IS NULL, v.column6, NULL), \
            stuck_detail = iif(coalesce(b.settled, v.column3) IS NULL, v.column7, NULL) FROM (VALUES ",
@@ -37,14 +37,14 @@ pub(super) const PARK_BRANCHES: ManyRows = ManyRows {
 
 /// Confirming (2) becomes confirmed (3), cancelling (4) becomes cancelled (5).
 pub(super) const FINISH: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_transactions SET status = status + 1, finished_at = ? WHERE gid IN (VALUES ",
+    head: "UPDATE OR FAIL tcc_log_transactions SET status = status + 1, finished_at = ? WHERE gid IN (VALUES ",
     width: 1,
     tail: ") AND status IN (2, 4) RETURNING gid, has_stuck",
 };
 
 /// What has ended is not stuck: the list of stuck branches, and its index, hold only what an operator can do something about.
 pub(super) const UNSTICK: ManyRows = ManyRows {
-    head: "UPDATE tcc_log_branches SET stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL WHERE gid IN (VALUES ",
+    head: "UPDATE OR FAIL tcc_log_branches SET stuck_kind = NULL, stuck_since = NULL, stuck_detail = NULL WHERE gid IN (VALUES ",
     width: 1,
     tail: ") AND stuck_kind IS NOT NULL",
 };
