@@ -39,7 +39,7 @@ pub struct Config {
     pub clock_allowance_ms: u64,
     /// How long after `decide_by` a participant may ask for the outcome of a row that is still tried.
     pub ask_grace_ms: u64,
-    /// How long one call to a participant may take before its outcome counts as unknown.
+    /// How long one call to a participant may take, from when it leaves, before its outcome counts as unknown.
     pub call_timeout_ms: u64,
     /// Longest delay before the first repetition of a call.
     pub retry_base_ms: u64,

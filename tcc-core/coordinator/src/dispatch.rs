@@ -59,12 +59,12 @@ impl Terms {
 
     /// The answer of what leaves now.
     async fn answer(&self, answered: impl Future<Output = Result<Answer, Unknown>>) -> Result<Answer, Unknown> {
-        timeout(self.answer_within, answered).await.unwrap_or_else(|_| Err(self.no_answer()))
+        timeout(self.answer_within, answered).await.unwrap_or_else(|_| Err(no_answer(self.answer_within)))
     }
+}
 
-    fn no_answer(&self) -> Unknown {
-        Unknown(format!("no answer within {} ms", self.answer_within.as_millis()))
-    }
+fn no_answer(within: Duration) -> Unknown {
+    Unknown(format!("no answer within {} ms", within.as_millis()))
 }
 
 /// One participant, however it is reached.

@@ -8,7 +8,7 @@ mod calls;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::future::BoxFuture;
 use tcc_log::{BranchRecord, Decide, Decided, Decides, Enlisted, NewBranch, Park, TxLog, TxRecord};
 use tcc_machine::{Choice, Effect, Event, Machine, Parking, Plan, PlannedBranch, Resumed, Vote};
 use tcc_types::{BranchId, Gid, Initiator, Timestamp, TxStatus};
@@ -20,7 +20,7 @@ use tracing::{Instrument, debug, error, info, warn};
 
 use self::{
     alarm::{Alarm, Rang},
-    calls::PendingCall,
+    calls::Calls,
 };
 use crate::{
     Error,
@@ -89,7 +89,7 @@ pub(crate) struct Driver {
     record: TxRecord,
     orders: mpsc::Receiver<Order>,
     view: watch::Sender<TxView>,
-    calls: FuturesUnordered<PendingCall>,
+    calls: Calls,
     enlisting: Vec<EnlistWaiter>,
     place: Place,
     idle_until: Option<Instant>,
@@ -137,7 +137,7 @@ pub(crate) fn enter(
         record,
         orders,
         view,
-        calls: FuturesUnordered::new(),
+        calls: Calls::default(),
         enlisting: Vec::new(),
         place,
         idle_until: None,
@@ -247,13 +247,15 @@ impl Driver {
                     return Err(Stopped);
                 }
             };
-            // Whoever waits for a status must not wait for the write that follows it.
             if self.view.borrow().status != self.machine.status() {
+                // Undecided is only the first one.
+                self.calls.withdraw_tries();
+                // Whoever waits for a status must not wait for the write that follows it.
                 self.publish();
             }
             for effect in effects {
                 match effect {
-                    Effect::Call(call) => self.calls.push(calls::send(&self.core, &self.record, call)),
+                    Effect::Call(call) => self.calls.send(&self.core, &self.record, call),
                     Effect::Decide(choice) => events.extend(self.decide(choice).await?),
                     Effect::Finish => events.push(self.finish().await?),
                     Effect::Park(parking) => {
@@ -273,7 +275,7 @@ impl Driver {
         let next_attempt_at = self.claimed_until();
         let decide = Decide { gid: self.gid, choice, owner: self.core.owner, next_attempt_at };
         failpoint::hit(failpoint::DECIDE_BEFORE);
-        let decided = durable(&self.core, self.gid, "decide", |log| log.decide(decide.clone())).await?;
+        let decided = self.calls.meanwhile(durable(&self.core, self.gid, "decide", |log| log.decide(decide.clone()))).await?;
         failpoint::hit(failpoint::DECIDE_AFTER);
         let (event, branch_count) = match decided {
             Decided::Stands { status, decided_at, cause, branch_count } => {
@@ -319,7 +321,7 @@ impl Driver {
     /// Learns of the branches that were enlisted elsewhere; the events to report, last one first.
     async fn reload(&mut self) -> Result<Vec<Event>, Stopped> {
         let gid = self.gid;
-        let loaded = durable(&self.core, self.gid, "load", |log| log.load(gid)).await?;
+        let loaded = self.calls.meanwhile(durable(&self.core, self.gid, "load", |log| log.load(gid))).await?;
         let Some(loaded) = loaded else { return Err(Stopped) };
         Ok(self.news_of(loaded.branches))
     }
@@ -339,7 +341,7 @@ impl Driver {
 
     /// Hears what others did to the transaction; stops if it is in their hands.
     async fn look(&mut self) -> Result<Option<Event>, Stopped> {
-        let loaded = match self.core.log.load(self.gid).await {
+        let loaded = match self.calls.meanwhile(self.core.log.load(self.gid)).await {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {
                 error!(gid = %self.gid, "the transaction is gone from the log");
@@ -354,7 +356,7 @@ impl Driver {
             info!(gid = %self.gid, "goes on elsewhere");
             return Err(Stopped);
         }
-        let loaded = match self.core.settled(loaded).await {
+        let loaded = match self.calls.meanwhile(self.core.settled(loaded)).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(gid = %self.gid, %error, "not looked at: whoever noticed will notice again");
@@ -374,7 +376,7 @@ impl Driver {
     async fn finish(&mut self) -> Result<Event, Stopped> {
         let gid = self.gid;
         failpoint::hit(failpoint::FINISH_BEFORE);
-        durable(&self.core, self.gid, "finish", |log| log.finish(gid)).await?;
+        self.calls.meanwhile(durable(&self.core, self.gid, "finish", |log| log.finish(gid))).await?;
         failpoint::hit(failpoint::FINISH_AFTER);
         self.record.finished_at = Some(self.core.log.now());
         debug!("finished");
@@ -389,7 +391,7 @@ impl Driver {
         let branches = ids.zip(parking.progress).collect();
         let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
         failpoint::hit(failpoint::PARK_BEFORE);
-        durable(&self.core, self.gid, "park", |log| log.park(park.clone())).await?;
+        self.calls.meanwhile(durable(&self.core, self.gid, "park", |log| log.park(park.clone()))).await?;
         failpoint::hit(failpoint::PARK_AFTER);
         info!(gid = %self.gid, %next_attempt_at, "waits in the log");
         Ok(())
@@ -401,7 +403,7 @@ impl Driver {
         let next_attempt_at = if held { self.record.decide_by } else { self.core.log.now() };
         let branches = self.machine.branches().map(|branch| (branch.id, branch.progress)).collect();
         let park = Park { gid: self.gid, owner: self.core.owner, next_attempt_at, branches };
-        if let Err(error) = self.core.log.park(park).await {
+        if let Err(error) = self.calls.meanwhile(self.core.log.park(park)).await {
             warn!(gid = %self.gid, %error, "not handed over: recovery waits for the lease to end");
         }
     }
@@ -445,7 +447,7 @@ impl Driver {
             // A driver that was loaded does not know the vote: ask again.
             return Ok(Some(Event::Started { ask: true }).filter(|_| self.machine.status() == TxStatus::Trying));
         }
-        match enlist_durably(&self.core, self.gid, branch).await? {
+        match self.calls.meanwhile(enlist_durably(&self.core, self.gid, branch)).await? {
             Ok(stored) => {
                 let event = Event::Enlisted(planned(&stored));
                 self.record.branches.push(stored);
@@ -558,7 +560,7 @@ async fn enlist_durably(core: &Core, gid: Gid, branch: NewBranch) -> Result<Resu
     })
 }
 
-/// Repeats a write until it says what stands. Not a method: what is in flight must not be borrowed across its waits.
+/// Repeats a write until it says what stands. Not a method: the driver's calls go on meanwhile.
 async fn durable<'a, T>(
     core: &'a Core,
     gid: Gid,

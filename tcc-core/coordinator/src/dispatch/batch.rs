@@ -13,8 +13,9 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    Terms, Unknown,
+    Unknown,
     merge::{Batch, Queued},
+    no_answer,
     peer::{Peer, unknown},
 };
 
@@ -22,13 +23,13 @@ use super::{
 /// for longer than its terms say.
 pub(super) async fn exchange(peer: Arc<Peer>, batch: Batch, slot: OwnedSemaphorePermit) {
     // One timer for all of them: they leave together.
-    let Some(terms) = batch.values().map(|queued| &queued.terms).max_by_key(|terms| terms.answer_within).cloned() else { return };
+    let within = batch.values().map(|queued| queued.terms.answer_within).max().unwrap_or_default();
     let patient_until = Instant::now() + peer.patience;
     let mut exchange = Exchange { waiting: batch, slot: Some(slot), patient_until };
-    match timeout(terms.answer_within, exchange.run(&peer)).await {
+    match timeout(within, exchange.run(&peer)).await {
         Ok(Ok(())) => {}
         Ok(Err(status)) => exchange.fail(&peer, &status).await,
-        Err(_) => exchange.leave_unknown(&terms.no_answer()),
+        Err(_) => exchange.leave_unknown(&no_answer(within)),
     }
 }
 
@@ -62,9 +63,8 @@ impl Exchange {
     }
 
     fn request(&mut self) -> BatchRequest {
-        let operation = |queued: &mut Queued| {
-            tcc_wire::operation_to_proto(&queued.operation, mem::take(&mut queued.traceparent))
-        };
+        let operation =
+            |queued: &mut Queued| tcc_wire::operation_to_proto(&queued.operation, mem::take(&mut queued.traceparent));
         BatchRequest { operations: self.waiting.values_mut().map(operation).collect() }
     }
 
@@ -109,7 +109,7 @@ impl Exchange {
                 peer.note_plain();
                 self.waiting.into_values().for_each(|queued| queued.send_alone(None));
             }
-            // The slot is kept until the last of them has had its turn.
+            // If it still has its slot, that is kept until the last of them has had its turn.
             Failure::OfThisMessage => send_one_by_one(self.waiting, peer.patience).await,
             Failure::OfTheParticipant => self.leave_unknown(&unknown(status)),
         }

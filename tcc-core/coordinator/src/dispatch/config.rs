@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 pub struct EndpointConfig {
     /// Its address (`http://inventory.internal:50061`).
     pub endpoint: String,
-    /// Calls to it at the same time; more wait their turn.
+    /// Calls to it at the same time; more wait their turn, Confirm and Cancel before Try.
     #[serde(default = "calls_in_flight_max")]
     pub calls_in_flight_max: usize,
     /// How long connecting may take.

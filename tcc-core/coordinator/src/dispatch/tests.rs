@@ -2,7 +2,7 @@
 
 mod fake;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
@@ -11,12 +11,16 @@ use tcc_proto::tcc::v1::{self as proto, batch_result::Outcome};
 use tcc_service::telemetry::{self, Telemetry};
 use tcc_types::{BranchId, BranchKey, Entropy, Gid, LogName, Op, Payload, SystemEntropy, Timestamp};
 use tcc_wire::Operation;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
 use tonic::Status;
 use tracing::Instrument;
 
 use self::fake::{Fake, Reply, Then, done, until};
-use super::*;
+use super::{
+    batch::send_one_by_one,
+    merge::{Fate, Queued},
+    *,
+};
 
 const NEVER_MS: u64 = 60_000;
 
@@ -406,8 +410,178 @@ async fn a_batch_has_one_operation_of_a_branch_and_the_next_one_follows() {
     assert_eq!(tries.join_all().await, [Ok(TryAnswer::Reserved(None))]);
     let batches = fake.batches();
     assert_eq!(batches.len(), 1);
-    assert!(batches[0].len() == 2 && batches[0].contains(&(key.clone(), Op::Try)), "{batches:?}");
-    assert_eq!(fake.alone().last(), Some(&(key, Op::Cancel)));
+    assert!(batches[0].len() == 2 && batches[0].contains(&(key.clone(), Op::Cancel)), "{batches:?}");
+    assert_eq!(fake.alone().last(), Some(&(key, Op::Try)));
+}
+
+#[tokio::test]
+async fn the_next_message_takes_phase_two_before_phase_one() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, |config| {
+        one_by_one(config);
+        config.batch_max = 2;
+    });
+    let mut calls = Calls::new();
+    occupy(&mut calls, &endpoint, &fake).await;
+    let mut tries = JoinSet::new();
+    for queued in 1..=4 {
+        let (other, call) = (Arc::clone(&endpoint), try_of(key("b"), 1));
+        tries.spawn(async move { other.try_branch(call).await });
+        until_queued(&endpoint, queued).await;
+    }
+    for queued in 5..=6 {
+        spawn_confirm(&mut calls, &endpoint, "b");
+        until_queued(&endpoint, queued).await;
+    }
+    fake.open_gate();
+    all_done(calls).await;
+    assert!(tries.join_all().await.into_iter().all(|answer| answer.is_ok()));
+    let ops: Vec<Vec<_>> = fake.batches().iter().map(|batch| batch.iter().map(|(_, op)| *op).collect()).collect();
+    assert_eq!(ops, [[Op::Confirm; 2], [Op::Try; 2], [Op::Try; 2]]);
+}
+
+#[tokio::test]
+async fn phase_two_gets_a_place_before_phase_one() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, |config| config.calls_in_flight_max = 1);
+    fake.close_gate();
+    let mut calls = Calls::new();
+    spawn_confirm(&mut calls, &endpoint, "first");
+    until(|| fake.alone().len() == 1).await;
+    let mut tried = endpoint.try_branch(try_of(key("b"), 1));
+    assert!((&mut tried).now_or_never().is_none());
+    let mut confirmed = endpoint.confirm(confirm("b"));
+    assert!((&mut confirmed).now_or_never().is_none());
+    fake.open_gate();
+    let (tried, confirmed) = tokio::join!(tried, confirmed);
+    assert_eq!((tried, confirmed), (Ok(TryAnswer::Reserved(None)), Ok(SettleAnswer::Done)));
+    all_done(calls).await;
+    let ops: Vec<_> = fake.alone().into_iter().map(|(_, op)| op).collect();
+    assert_eq!(ops, [Op::Confirm, Op::Confirm, Op::Try]);
+}
+
+/// To be answered within so many milliseconds from when it leaves.
+fn within(millis: u64) -> Terms {
+    Terms { answer_within: Duration::from_millis(millis), withdrawn: None }
+}
+
+#[tokio::test]
+async fn the_wait_for_a_place_is_no_time_without_an_answer() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, |config| config.calls_in_flight_max = 1);
+    fake.close_gate();
+    // The first one keeps its place for longer than the second one may go without an answer.
+    let first = endpoint.call(Operation::Confirm(confirm("first")), within(100));
+    let second = endpoint.call(Operation::Confirm(confirm("second")), within(1));
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first, Err(Unknown("no answer within 100 ms".to_owned())));
+    assert_eq!(second, Err(Unknown("no answer within 1 ms".to_owned())));
+    assert_eq!(endpoint.stats().unwrap().operations, 2, "each was sent before it was late");
+}
+
+#[tokio::test]
+async fn the_wait_for_a_message_is_no_time_without_an_answer() {
+    let fake = Fake::serve(|_| Ok(Reply { results: Vec::new(), then: Then::Hang })).await;
+    let endpoint = endpoint(&fake, one_by_one);
+    fake.close_gate();
+    let mut first = Calls::new();
+    spawn_confirm(&mut first, &endpoint, "first");
+    until(|| fake.alone().len() == 1).await;
+    // The second one has the only message; the others wait for it together.
+    let second = endpoint.call(Operation::Confirm(confirm("second")), within(100));
+    let third = endpoint.call(Operation::Confirm(confirm("third")), within(1));
+    let fourth = endpoint.call(Operation::Try(try_of(key("fourth"), 1)), within(1));
+    let asked = async { tokio::join!(third, fourth) };
+    let (second, (third, fourth)) = tokio::join!(second, async {
+        until(|| fake.alone().len() == 2).await;
+        asked.await
+    });
+    assert_eq!(second, Err(Unknown("no answer within 100 ms".to_owned())));
+    let late = no_answer(Duration::from_millis(1));
+    assert_eq!((third, fourth), (Err(late.clone()), Err(late)));
+    assert_eq!(endpoint.stats().unwrap().operations, 4, "each was sent before it was late");
+    until(|| fake.hanging() == 0).await;
+    fake.open_gate();
+    all_done(first).await;
+}
+
+/// A Try that is withdrawn by setting this.
+fn withdrawable(branch: &str) -> (Operation, Terms, Arc<AtomicBool>) {
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let terms = Terms { withdrawn: Some(Arc::clone(&withdrawn)), ..Terms::default() };
+    (Operation::Try(try_of(key(branch), 1)), terms, withdrawn)
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_before_it_got_a_place_never_leaves_and_what_has_left_is_answered() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, |config| config.calls_in_flight_max = 1);
+    fake.close_gate();
+    let (operation, terms, withdrawn) = withdrawable("b");
+    let mut left = JoinSet::new();
+    let other = Arc::clone(&endpoint);
+    left.spawn(async move { other.call(operation, terms).await });
+    until(|| fake.alone().len() == 1).await;
+    let (operation, terms, withdrawn_too) = withdrawable("b");
+    let mut waiting = endpoint.call(operation, terms);
+    assert!((&mut waiting).now_or_never().is_none());
+    withdrawn.store(true, Ordering::Relaxed);
+    withdrawn_too.store(true, Ordering::Relaxed);
+    fake.open_gate();
+    assert!(waiting.await.is_err());
+    assert_eq!(left.join_all().await, [Ok(Answer::Tried(TryAnswer::Reserved(None)))]);
+    assert_eq!(endpoint.stats().unwrap().operations, 1);
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_before_its_message_left_is_not_in_it() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, one_by_one);
+    let mut calls = Calls::new();
+    occupy(&mut calls, &endpoint, &fake).await;
+    let (operation, terms, withdrawn) = withdrawable("b");
+    let mut waiting = endpoint.call(operation, terms);
+    assert!((&mut waiting).now_or_never().is_none());
+    until_queued(&endpoint, 1).await;
+    for queued in 2..=3 {
+        spawn_confirm(&mut calls, &endpoint, "stays");
+        until_queued(&endpoint, queued).await;
+    }
+    withdrawn.store(true, Ordering::Relaxed);
+    fake.open_gate();
+    assert!(waiting.await.is_err());
+    all_done(calls).await;
+    assert_eq!((fake.in_batches(), endpoint.stats().unwrap().operations), (2, 4));
+}
+
+#[tokio::test]
+async fn of_a_failed_batch_one_operation_goes_at_a_time_phase_two_first_and_none_that_was_withdrawn() {
+    let (gone, terms, withdrawn) = withdrawable("gone");
+    withdrawn.store(true, Ordering::Relaxed);
+    let operations = [
+        (Operation::Try(try_of(key("try"), 1)), Terms::default()),
+        (gone, terms),
+        (Operation::Confirm(confirm("confirm")), Terms::default()),
+        (Operation::Confirm(confirm("late")), Terms::default()),
+    ];
+    let (mut batch, mut fates) = (merge::Batch::new(), Vec::new());
+    for (operation, terms) in operations {
+        let (reply, fate) = oneshot::channel();
+        let key = operation.key().clone();
+        batch.insert(key.clone(), Queued { operation, terms, traceparent: String::new(), reply });
+        fates.push((key.branch, fate));
+    }
+    let mut sending = pin!(send_one_by_one(batch, Duration::from_millis(NEVER_MS)));
+    let mut order = Vec::new();
+    while (&mut sending).now_or_never().is_none() {
+        let told = fates.iter_mut().filter_map(|(branch, fate)| Some((branch.to_string(), fate.try_recv().ok()?)));
+        let mut told: Vec<_> = told.collect();
+        let (branch, Fate::Alone { turn, .. }) = told.remove(0) else { panic!("nobody knows the answer") };
+        assert!(told.is_empty() && turn.is_some(), "{told:?} at the same time as {branch}");
+        order.push(branch);
+    }
+    order[..2].sort();
+    assert_eq!(order, ["confirm", "late", "try"]);
 }
 
 #[tokio::test]

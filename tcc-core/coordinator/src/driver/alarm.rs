@@ -1,9 +1,12 @@
 //! The one timer of a driver: it is moved only when what it waits for changes, since moving it costs more than most events.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use tcc_types::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long it sleeps at most before it compares the clocks again: the log's may have been set forward.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// What it waits for.
 #[derive(Default)]
@@ -18,7 +21,7 @@ pub(super) struct Alarm {
 /// Why it rang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rang {
-    /// The machine wants to be woken.
+    /// The machine wants to be woken, or it is time to compare the clocks: woken too early, it does nothing.
     Wake,
     /// It was idle for long enough.
     Idle,
@@ -31,7 +34,7 @@ impl Alarm {
             return;
         }
         if wake_at != self.wake_at {
-            self.wake = wake_at.map(|at| Instant::now() + now().until(at));
+            self.wake = wake_at.map(|at| Instant::now() + now().until(at).min(SLEEP_MAX));
         }
         (self.wake_at, self.idle_until) = (wake_at, idle_until);
         let next = [self.wake, idle_until].into_iter().flatten().min();
@@ -53,7 +56,7 @@ impl Alarm {
             Some(until) if until <= now => Rang::Idle,
             Some(_) | None => Rang::Wake,
         };
-        // The clocks may differ: what is not due yet is set anew.
+        // What is not due yet by the log's clock is set anew.
         *self = Self::default();
         rang
     }
@@ -110,5 +113,16 @@ mod tests {
         alarm.set(at(10), None, || NOW.plus(Duration::from_millis(5)));
         assert_eq!(alarm.rings().await, Rang::Wake);
         assert_eq!(began.elapsed(), Duration::from_millis(15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_forward_is_noticed() {
+        let began = Instant::now();
+        let mut alarm = Alarm::default();
+        alarm.set(at(60_000), None, || NOW);
+        assert_eq!(alarm.rings().await, Rang::Wake);
+        alarm.set(at(60_000), None, || NOW.plus(Duration::from_millis(60_000)));
+        assert_eq!(alarm.rings().await, Rang::Wake);
+        assert!(began.elapsed() <= SLEEP_MAX, "{:?}", began.elapsed());
     }
 }

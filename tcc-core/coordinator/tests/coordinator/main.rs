@@ -6,3 +6,4 @@ mod flows;
 mod recovery;
 mod several;
 mod support;
+mod waits;
