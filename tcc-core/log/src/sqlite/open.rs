@@ -20,6 +20,10 @@ use crate::{Error, LogOptions, fault::Fault, log::Opened};
 /// Prepared texts that a connection keeps: each kind of statement in each length that a list has.
 const STATEMENTS_MAX: usize = 256;
 
+/// How much of the log the writing connection keeps in memory at most, in KiB as SQLite writes them: the pages that look-ups of a
+/// long history go by.
+const CACHE_SIZE: &str = "-65536";
+
 /// Opens the file, making it and its folder if they are missing.
 pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock>) -> Result<Opened<Sqlite>, Error> {
     let path = canonical(path)?;
@@ -34,16 +38,17 @@ pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock
         // What a statement returns must not wait in sqlx's thread to be taken.
         .row_buffer_size(ROWS_MAX + 1)
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
-    let mut connection = connect.connect().await.map_err(plain)?;
+    let writer = connect.clone().pragma("cache_size", CACHE_SIZE);
+    let mut connection = writer.connect().await.map_err(plain)?;
     // Not `run`: of its future the compiler cannot tell that it may move between threads, and nobody could spawn what opens a log.
     let migrated = tcc_migrations::log::sqlite().run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| Error::Unusable(format!("{}: the migrations failed: {error}", path.display())))?;
     identify(&mut connection, options).await?;
     // A file that has gone away meanwhile must not come back as an empty one.
-    let connect = connect.create_if_missing(false);
+    let (connect, writer) = (connect.create_if_missing(false), writer.create_if_missing(false));
     let reads = readers(&connect, options.read_connections_max);
     tracing::info!(path = %path.display(), name = %options.name, "the transaction log is open");
-    let backend = Sqlite { connect, clock: Arc::clone(&clock), _lock: lock };
+    let backend = Sqlite { connect: writer, clock: Arc::clone(&clock), _lock: lock };
     Ok(Opened { backend, connection, reads: Arc::new(Readers(reads)), clock, shared: false })
 }
 

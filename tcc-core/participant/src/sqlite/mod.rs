@@ -32,6 +32,10 @@ const STATEMENTS_MAX: usize = 256;
 /// copied once.
 const CHECKPOINT_PAGES: &str = "4000";
 
+/// How much of the database the writing connection keeps in memory at most, in KiB as SQLite writes them: the pages that look-ups of
+/// a long history go by.
+const CACHE_SIZE: &str = "-65536";
+
 columns!(SqliteRow, i64);
 
 impl Database for Sqlite {
@@ -59,7 +63,8 @@ impl Database for Sqlite {
                     .clone()
                     .row_buffer_size(ROWS_MAX + 1)
                     .statement_cache_capacity(STATEMENTS_MAX)
-                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES),
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                    .pragma("cache_size", CACHE_SIZE),
             )
             .await?;
         Self::migrate(&write, tcc_migrations::participant::sqlite()).await?;

@@ -8,8 +8,9 @@ use crate::harness::Store;
 
 /// What one order costs on an empty system, and on one that is full of history, of held reservations, of stuck branches.
 ///
-/// The same small load is put on each, on databases of its own that were filled in bulk. What is counted is divided by the orders,
-/// after what the same processes do in the same time without any order was taken off. The books are checked after each.
+/// The same small load is put on each, on databases of its own that were filled in bulk. Rows, pages and instructions are counted
+/// at a fixed rate of orders, and once more for as long without any order; what they differ by is divided by the orders, and both
+/// are reported. The books are checked after each.
 #[derive(Clone, Debug, Args)]
 pub struct GrowthArgs {
     /// The databases to measure on, separated by commas.
@@ -18,15 +19,22 @@ pub struct GrowthArgs {
     /// Shrinks everything: of 1,000,000 finished orders, 100,000 held ones and 10,000 stuck branches, and of the load.
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub scale: f64,
-    /// Orders under way at any time.
+    /// Orders under way at any time, while time is measured.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub in_flight: u32,
     /// Orders of which rows, pages and time are counted.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     pub orders: u32,
-    /// Orders, one at a time, of which instructions are counted: under callgrind, which is slow.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    /// Orders in a second, evenly, while rows and pages are counted: so few that they seldom share a batch, since how many do is
+    /// chance.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Orders of which instructions are counted, and SQLite's rows and pages: under callgrind, which is slow. 0: none.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub counted_orders: u32,
+    /// Of those, in a second.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub counted_rate: u32,
     /// What the processes log, in the language of `RUST_LOG`.
     #[arg(long, default_value = "warn")]
     pub log: String,

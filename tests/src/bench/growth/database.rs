@@ -45,10 +45,11 @@ impl Database {
         ran.with_context(|| format!("{} ...", sql.chars().take(80).collect::<String>()))
     }
 
-    /// What a database does after a bulk of rows sooner or later, done now: not while something is measured.
+    /// What a database does after a bulk of rows sooner or later, done now: not while something is measured. SQLite is not told how
+    /// its tables are filled, since nobody tells it in a system that runs.
     pub(crate) async fn settle(mut self) -> anyhow::Result<()> {
         match &self {
-            Self::Sqlite(_) => self.run("ANALYZE").await?,
+            Self::Sqlite(_) => self.run("PRAGMA wal_checkpoint(TRUNCATE)").await?,
             Self::Postgres(_) => {
                 for sql in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
                     self.run(sql).await?;

@@ -3,7 +3,9 @@
 
 mod args;
 mod books;
+mod cost;
 mod database;
+mod depth;
 mod fill;
 mod instructions;
 mod measure;
@@ -12,6 +14,7 @@ mod report;
 mod silent;
 mod sql;
 mod state;
+mod system;
 mod touched;
 
 use std::process::ExitCode;
@@ -33,7 +36,7 @@ pub(crate) async fn run(args: &GrowthArgs) -> anyhow::Result<ExitCode> {
     for &store in &args.stores {
         for state in State::ALL {
             let one = measure(args, store, state, &binary).await.with_context(|| format!("{state} on {store}"))?;
-            eprintln!("{store}, {state}: {:.0} orders/s", one.orders_per_second);
+            eprintln!("{store}, {state}: filled in {:.0} s, {:.0} orders/s", one.fill_seconds, one.orders_per_second);
             found.push(one);
             // After each: a full run takes long, and what was measured is not lost with what comes after it.
             if let Some(file) = &args.json {
@@ -41,7 +44,7 @@ pub(crate) async fn run(args: &GrowthArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    println!("{}", report::text(&machine, &found));
+    println!("{}", report::text(args, &machine, &found));
     let balanced = found.iter().all(|one| one.problems.is_empty());
     Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,23 +1,13 @@
-//! How many rows and pages the databases touched, by their own count. SQLite counts neither: there the instructions tell, since the
-//! database runs in the processes.
+//! How many rows and pages the databases touched, by their own count. SQLite counts neither: there the calls of its functions are
+//! counted together with the instructions.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
 use sqlx::{Connection, MySqlConnection, PgConnection, Row};
 
-use super::database::alone_on_postgres;
+use super::{
+    cost::{ByRelation, Touched},
+    database::alone_on_postgres,
+};
 use crate::harness::{Cluster, Owner, Store};
-
-/// Rows read and written, and pages looked at in the database's own memory, whether or not they had to be read first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Touched {
-    pub(crate) rows: f64,
-    pub(crate) pages: f64,
-}
-
-/// By table or index, where the database tells; otherwise all in one.
-pub(crate) type ByRelation = BTreeMap<String, Touched>;
 
 const OWNERS: [Owner; 3] = [Owner::Log, Owner::Orders, Owner::Inventory];
 
@@ -32,14 +22,14 @@ const OF_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Handler_read
      'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd', 'Handler_read_rnd_next', 'Handler_write', 'Handler_update', \
      'Handler_delete', 'Innodb_buffer_pool_read_requests')";
 
-/// Counts from an arbitrary beginning, of all databases, when every process has ended. `None`: this store counts nothing.
+/// Counts from an arbitrary beginning, of all databases, when every process has ended. SQLite counts nothing.
 ///
 /// # Errors
 /// A database cannot be asked.
-pub(crate) async fn read(cluster: &Cluster) -> anyhow::Result<Option<ByRelation>> {
+pub(crate) async fn read(cluster: &Cluster) -> anyhow::Result<ByRelation> {
     let mut counts = ByRelation::new();
     match cluster.databases().store() {
-        Store::Sqlite => return Ok(None),
+        Store::Sqlite => {}
         Store::Postgres => {
             alone_on_postgres(cluster.database_url(Owner::Log)).await?;
             for owner in OWNERS {
@@ -67,21 +57,5 @@ pub(crate) async fn read(cluster: &Cluster) -> anyhow::Result<Option<ByRelation>
             server.close().await?;
         }
     }
-    Ok(Some(counts))
-}
-
-/// From here to there, divided.
-pub(crate) fn between(before: &ByRelation, after: &ByRelation, by: f64) -> ByRelation {
-    let of = |name: &String| before.get(name).copied().unwrap_or_default();
-    let one = |(name, after): (&String, &Touched)| {
-        let before = of(name);
-        let touched = Touched { rows: (after.rows - before.rows) / by, pages: (after.pages - before.pages) / by };
-        (name.clone(), touched)
-    };
-    after.iter().map(one).collect()
-}
-
-/// All of them together.
-pub(crate) fn sum(counts: &ByRelation) -> Touched {
-    counts.values().fold(Touched::default(), |sum, one| Touched { rows: sum.rows + one.rows, pages: sum.pages + one.pages })
+    Ok(counts)
 }

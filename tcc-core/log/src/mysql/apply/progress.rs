@@ -39,12 +39,14 @@ pub(super) const PARK_BRANCHES: &str = concat!(
      b.stuck_detail = CASE WHEN COALESCE(b.settled, v.settled) IS NULL THEN v.stuck_detail END"
 );
 
-/// Confirming (2) becomes confirmed (3), cancelling (4) becomes cancelled (5).
+/// Confirming (2) becomes confirmed (3), cancelling (4) becomes cancelled (5). Gives 1 to `LAST_INSERT_ID` where one of them had stuck
+/// branches, and nothing where none had.
 pub(super) const FINISH: &str = concat!(
     "UPDATE ",
     list!(g gid),
     transactions!(),
-    "SET t.status = t.status + 1, t.finished_at = ?, t.touched_by = UNHEX(?) WHERE t.status IN (2, 4)"
+    "SET t.status = t.status + 1, t.finished_at = ?, t.touched_by = UNHEX(?), \
+     t.has_stuck = IF(t.has_stuck = 1, LAST_INSERT_ID(1), 0) WHERE t.status IN (2, 4)"
 );
 
 /// What has ended is not stuck: the list of stuck branches, and its index, hold only what an operator can do something about.
@@ -143,9 +145,11 @@ pub(super) async fn finish(
     let mark = marks.take();
     let mut with_stuck = Vec::new();
     for list in gid_lists(&gids)? {
-        query(FINISH).bind(&list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
-        let rows = query(ENDED_WITH_STUCK).bind(&list).bind(&mark).fetch_all(&mut *connection).await?;
-        with_stuck.extend(rows::gids::<Vec<Gid>>(&rows)?);
+        let done = query(FINISH).bind(&list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
+        if done.last_insert_id() != 0 {
+            let rows = query(ENDED_WITH_STUCK).bind(&list).bind(&mark).fetch_all(&mut *connection).await?;
+            with_stuck.extend(rows::gids::<Vec<Gid>>(&rows)?);
+        }
     }
     for list in gid_lists(&with_stuck)? {
         query(UNSTICK).bind(list).execute(&mut *connection).await?;
