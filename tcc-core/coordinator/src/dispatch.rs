@@ -37,16 +37,18 @@ pub struct Unknown(pub String);
 /// How a call is made.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// How long its answer may take, from when it leaves. What has not left is late for nothing.
+    /// How long its answer may take, from when it leaves.
     pub answer_within: Duration,
+    /// How long it may wait for its turn at the participant before it leaves; what waits longer never leaves.
+    pub turn_within: Duration,
     /// Set as soon as nobody wants it any more: what has not left then never leaves. What has left is waited for.
     pub withdrawn: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Terms {
-    /// It leaves, and its answer may take any time.
+    /// It leaves when its turn comes, and its answer may take any time.
     fn default() -> Self {
-        Self { answer_within: Duration::MAX, withdrawn: None }
+        Self { answer_within: Duration::MAX, turn_within: Duration::MAX, withdrawn: None }
     }
 }
 
@@ -61,6 +63,10 @@ impl Terms {
     async fn answer(&self, answered: impl Future<Output = Result<Answer, Unknown>>) -> Result<Answer, Unknown> {
         timeout(self.answer_within, answered).await.unwrap_or_else(|_| Err(no_answer(self.answer_within)))
     }
+}
+
+fn no_turn(within: Duration) -> Unknown {
+    Unknown(format!("its turn did not come within {} ms: the participant has too many calls to answer", within.as_millis()))
 }
 
 fn no_answer(within: Duration) -> Unknown {

@@ -297,12 +297,13 @@ impl Driver {
         Ok(events)
     }
 
-    /// When recovery may claim it from a driver that is gone. The lease that it has is kept while half of it is left: it is prolonged
-    /// by then, and a row whose indexed columns stay as they are costs much less to write. A hold has none before it is decided.
+    /// When recovery may claim it from a driver that is gone. A lease of ours is kept while most of it is left: it is prolonged
+    /// before it ends, and a row whose indexed columns stay as they are costs much less to write. A hold has none before it is decided.
     fn claimed_until(&self) -> Timestamp {
         let (now, lease) = (self.core.log.now(), self.core.lease());
         let kept = self.record.next_attempt_at;
-        if (now.plus(lease / 2)..=now.plus(lease)).contains(&kept) { kept } else { now.plus(lease) }
+        let most_is_left = (now.plus(lease / 4 * 3)..=now.plus(lease)).contains(&kept);
+        if self.record.owner == self.core.owner && most_is_left { kept } else { now.plus(lease) }
     }
 
     /// Before it goes for the votes of an open transaction: those of branches that were enlisted at other gateways, too.

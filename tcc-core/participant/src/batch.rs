@@ -60,7 +60,8 @@ pub trait BatchParticipant: Participant {
     /// A Try that is refused must leave nothing behind: there is no savepoint around it, unlike in [`Participant::on_try`].
     ///
     /// # Errors
-    /// As the handlers of [`Participant`]: everything is rolled back.
+    /// As the handlers of [`Participant`]: everything is rolled back. No error of the database may be ignored: one may mean that it has
+    /// ended the transaction (MySQL after a deadlock), and each statement after it then commits by itself.
     fn on_batch(
         &self,
         conn: &mut ConnectionOf<Self>,

@@ -79,8 +79,8 @@ pub trait Database: sqlx::Database + Sized {
         ready(Ok(()))
     }
 
-    /// Fails if the transaction is not the one that [`Database::enter`] saw, or will not be committed, and `COMMIT` would not say so:
-    /// the handler ended it, or ignored an error with which the database did.
+    /// Fails if the database has ended the transaction that [`Database::enter`] saw, or will not commit it, and `COMMIT` would not say
+    /// so: the handler ignored an error.
     fn check_same(conn: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// See [`BarrierStore::keep_reserved`].

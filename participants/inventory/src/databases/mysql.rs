@@ -5,7 +5,7 @@
 mod tests;
 
 use serde::Serialize;
-use sqlx::{Connection, MySql, MySqlConnection, migrate::Migrator};
+use sqlx::{MySql, MySqlConnection, migrate::Migrator, raw_sql};
 use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
 use tcc_types::{Entropy, SystemEntropy};
@@ -127,21 +127,20 @@ impl StockRows<'_, MySql> {
 
     /// Makes all changes in one statement, which spares locking the rows first; or takes back what it made.
     async fn apply_fitting(&mut self, changes: &[Change<'_>]) -> Result<Changed, sqlx::Error> {
-        let mut savepoint = self.0.begin().await?;
+        // Not one of sqlx's: after a deadlock it would roll back to what is gone, and give the connection up.
+        raw_sql("SAVEPOINT inventory_fitting").execute(&mut *self.0).await?;
         let (mut made, mut is_split) = (0, false);
         for list in change_lists(changes)? {
-            let done = sqlx::query(APPLY_FITTING).bind(list).execute(&mut *savepoint).await?;
+            let done = sqlx::query(APPLY_FITTING).bind(list).execute(&mut *self.0).await?;
             made += done.rows_affected();
             is_split |= done.last_insert_id() != 0;
         }
         let all = usize::try_from(made) == Ok(changes.len());
-        if all {
-            savepoint.commit().await?;
-            if !is_split {
-                return Ok(Changed::All(Vec::new()));
-            }
-        } else {
-            savepoint.rollback().await?;
+        if all && !is_split {
+            return Ok(Changed::All(Vec::new()));
+        }
+        if !all {
+            raw_sql("ROLLBACK TO SAVEPOINT inventory_fitting").execute(&mut *self.0).await?;
         }
         // What was changed stays locked. The others come out of order: who waited for one could wait for somebody that waits for these.
         // Where one is taken the whole transaction runs anew.

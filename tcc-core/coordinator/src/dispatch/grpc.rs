@@ -9,13 +9,17 @@ use std::{
 use async_trait::async_trait;
 use tcc_types::{CancelCall, ConfirmCall, SettleAnswer, TryAnswer, TryCall};
 use tcc_wire::{Answer, Operation};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::transport::Channel;
 
 use super::{
     Endpoint, EndpointConfig, EndpointStats, Terms, Unknown,
     merge::{Fate, Merger, Queued},
+    no_turn,
     peer::Peer,
     places::Places,
 };
@@ -67,9 +71,9 @@ impl GrpcEndpoint {
     }
 
     /// Neither the wait for a place nor that for a message counts as time without an answer: the participant knows of neither.
-    /// Who waits for too long drops the call, or withdraws it.
     async fn ask(&self, operation: Operation, terms: Terms) -> Result<Answer, Unknown> {
-        let place = self.places.take(operation.op()).await;
+        let turn = timeout(terms.turn_within, self.places.take(operation.op())).await;
+        let place = turn.map_err(|_| no_turn(terms.turn_within))?;
         if terms.is_withdrawn() {
             return Err(Unknown("it was withdrawn before it left".to_owned()));
         }

@@ -68,7 +68,8 @@ pub(super) type Batch = BTreeMap<BranchKey, Queued>;
 pub(super) struct Merger {
     peer: Arc<Peer>,
     queue: mpsc::Receiver<Queued>,
-    /// Taken from the queue but not sent, in order; each has its caller's place, so that there are never more than those.
+    /// Taken from the queue but not sent, in order. Each has its caller's place, and those whose callers have gone leave with the next
+    /// message, so that there are hardly more than those.
     settles: VecDeque<Queued>,
     tries: VecDeque<Queued>,
     /// Messages that may wait for their first answer.

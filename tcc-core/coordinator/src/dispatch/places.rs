@@ -41,7 +41,7 @@ impl Lines {
     }
 
     /// Whoever settles goes before everybody who tries: it ends what has begun, and frees what others wait for. Tries do not
-    /// starve for that: there are only so many transactions to settle, and no more begin while their Tries wait.
+    /// starve for that: there are only so many transactions to settle.
     fn next(&mut self) -> Option<oneshot::Sender<Place>> {
         self.settles.pop_front().or_else(|| self.tries.pop_front())
     }

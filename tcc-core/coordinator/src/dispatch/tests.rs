@@ -462,7 +462,7 @@ async fn phase_two_gets_a_place_before_phase_one() {
 
 /// To be answered within so many milliseconds from when it leaves.
 fn within(millis: u64) -> Terms {
-    Terms { answer_within: Duration::from_millis(millis), withdrawn: None }
+    Terms { answer_within: Duration::from_millis(millis), ..Terms::default() }
 }
 
 #[tokio::test]
@@ -477,6 +477,22 @@ async fn the_wait_for_a_place_is_no_time_without_an_answer() {
     assert_eq!(first, Err(Unknown("no answer within 100 ms".to_owned())));
     assert_eq!(second, Err(Unknown("no answer within 1 ms".to_owned())));
     assert_eq!(endpoint.stats().unwrap().operations, 2, "each was sent before it was late");
+}
+
+#[tokio::test]
+async fn what_gets_no_place_in_time_never_leaves() {
+    let fake = Fake::serve(done).await;
+    let endpoint = endpoint(&fake, |config| config.calls_in_flight_max = 1);
+    fake.close_gate();
+    let mut first = Calls::new();
+    spawn_confirm(&mut first, &endpoint, "first");
+    until(|| fake.alone().len() == 1).await;
+    let short = Duration::from_millis(1);
+    let terms = Terms { turn_within: short, ..Terms::default() };
+    assert_eq!(endpoint.call(Operation::Confirm(confirm("second")), terms).await, Err(no_turn(short)));
+    fake.open_gate();
+    all_done(first).await;
+    assert_eq!(endpoint.stats().unwrap().operations, 1);
 }
 
 #[tokio::test]

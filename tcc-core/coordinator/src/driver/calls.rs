@@ -85,16 +85,18 @@ impl Calls {
             Op::Cancel => Operation::Cancel(CancelCall { key, not_after: not_after(record, &core) }),
         };
         let ends_with_the_vote = call.op == Op::Try && call.anew.is_none();
+        let answer_within = Duration::from_millis(core.config.call_timeout_ms);
         let terms = Terms {
-            answer_within: Duration::from_millis(core.config.call_timeout_ms),
+            answer_within,
+            // A Try waits until the machine decides without it. A Confirm or Cancel, which only others of its kind can keep waiting,
+            // waits no longer than for an answer: at a participant that answers so few, it is to wait in the log.
+            turn_within: if call.op == Op::Try { Duration::MAX } else { answer_within },
             withdrawn: ends_with_the_vote.then(|| Arc::clone(&self.tries_withdrawn)),
         };
         self.under_way.push(Box::pin(run(core, participant, operation, terms, call).instrument(span)));
     }
 }
 
-/// The time before it leaves is bounded by whoever waits for it: for a Try by the deadline at which the machine decides without
-/// it, for a Confirm or Cancel by its driver.
 async fn run(core: Arc<Core>, participant: ParticipantName, operation: Operation, terms: Terms, call: Call) -> Event {
     let Call { branch, serial, op, .. } = call;
     let unanswered = |kind, detail| Event::Unanswered { branch, serial, kind, detail };

@@ -49,7 +49,11 @@ impl Endpoint for Gated {
             Op::Try => &self.tries,
             Op::Confirm | Op::Cancel => &self.settles,
         };
-        gate.subscribe().wait_for(|open| *open).await.expect("the gate is there");
+        let mut gate = gate.subscribe();
+        let Ok(turn) = timeout(terms.turn_within, gate.wait_for(|open| *open)).await else {
+            return Err(Unknown("its turn did not come".to_owned()));
+        };
+        turn.expect("the gate is there");
         if terms.is_withdrawn() {
             self.withdrawn.fetch_add(1, Ordering::SeqCst);
             return Err(Unknown("withdrawn".to_owned()));
@@ -142,16 +146,13 @@ async fn until(mut done: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn a_confirm_that_has_not_left_is_no_failed_attempt() {
+async fn a_confirm_whose_turn_does_not_come_waits_in_the_log() {
     let world = World::start(Config { call_timeout_ms: 5, ..quick() }).await;
     world.stock().settles.send_replace(false);
     let (gid, submitted) = world.submit();
     assert_eq!(submitted.await.unwrap().status, TxStatus::Confirming);
-    world.pass(Duration::from_millis(100)).await;
-    let view = world.coordinator.get(gid).await.unwrap();
-    let progress = &view.branches[0].progress;
-    assert_eq!((view.status, progress.attempts, &progress.stuck), (TxStatus::Confirming, 0, &None));
-    assert_eq!(world.coordinator.in_memory(), 1, "it waits for its place, not in the log");
+    until(async || world.log.load(gid).await.unwrap().unwrap().branches[0].progress.attempts > 0).await;
+    assert_eq!(world.ops_at_stock(), ["try"]);
     world.stock().settles.send_replace(true);
     assert_eq!(world.until_ended(gid).await.status, TxStatus::Confirmed);
     assert_eq!(world.ops_at_stock(), ["try", "confirm"]);

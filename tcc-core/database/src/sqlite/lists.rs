@@ -1,7 +1,7 @@
 //! Statements over many rows at once on SQLite: bound `VALUES` lists of a few lengths, so that few texts exist and each stays prepared.
 //!
 //! Those that change rows say `OR FAIL`: whoever runs them rolls everything back when one fails, so SQLite need not copy each page
-//! beforehand to be able to undo one statement.
+//! beforehand to be able to undo one statement. (It does so all the same for those that call a function, which may always fail.)
 //!
 //! Knows no tables; called by the transaction log, the participant SDK and participants.
 

@@ -380,11 +380,20 @@ pub async fn a_branch_that_always_fails_fails_no_other<D: BenchDatabase>(f: Fixt
 
 /// A handler that panics once in the middle of a batch: whatever else is in it is carried out, once.
 pub async fn a_panic_in_a_batch_costs_nobody_an_effect<D: BenchDatabase>(f: Fixture<D>) {
+    costs_nobody_an_effect(f, Fault::Panic).await;
+}
+
+/// The same with a handler that does not notice that the database has ended the transaction: the handlers after it work outside of it.
+pub async fn a_lost_transaction_in_a_batch_costs_nobody_an_effect<D: BenchDatabase>(f: Fixture<D>) {
+    costs_nobody_an_effect(f, Fault::LoseTransaction).await;
+}
+
+async fn costs_nobody_an_effect<D: BenchDatabase>(f: Fixture<D>, fault: Fault) {
     let f = f.limited(|options| (options.batches_in_flight_max, options.write_connections_max) = (1, 1));
     let calls: Vec<_> = (0..9).map(|_| f.new_call()).collect();
     let answers = all_at_once(&f, calls.iter().map(|call| f.engine.try_branch(call.clone()))).await;
     answers.into_iter().for_each(|answer| f.assert_yes(answer.expect("it is answered")));
-    f.bench.inject(Op::Confirm, Fault::Panic);
+    f.bench.inject(Op::Confirm, fault);
     let answers = all_at_once(&f, calls.iter().map(|call| f.engine.confirm(Fixture::<D>::confirm_of(call)))).await;
     for (call, answer) in calls.iter().zip(answers) {
         // Alone it is unknown to the one that it hit, who sends it again.

@@ -70,7 +70,8 @@ macro_rules! conformance_tests {
             what_a_batch_keeps_of_a_row_that_is_not_there_is_an_error,
             batches_that_meet_crosswise_end,
             a_branch_that_always_fails_fails_no_other,
-            a_panic_in_a_batch_costs_nobody_an_effect;
+            a_panic_in_a_batch_costs_nobody_an_effect,
+            a_lost_transaction_in_a_batch_costs_nobody_an_effect;
         }
         $crate::conformance_tests! { @each $fixture $open;
             failures:

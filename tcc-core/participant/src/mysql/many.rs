@@ -115,7 +115,8 @@ const KEEP_REFUSALS: &str = concat!(
     "UPDATE ",
     mysql_list!(gid id, branch_id id, code name, message name),
     by_key!("STRAIGHT_JOIN"),
-    "SET t.status = 2, t.refusal_code = v.code, t.refusal_message = v.message WHERE t.status = 1"
+    "SET t.status = 2, t.refusal_code = v.code, t.refusal_message = v.message, ",
+    "t.reserved = NULL, t.output_type_url = NULL, t.output_value = NULL WHERE t.status = 1"
 );
 
 /// A row of a list: a key, and what else the statement says of it.

@@ -99,8 +99,8 @@ pub(super) async fn keep_reserved(conn: &mut MySqlConnection, kept: Kept<'_>) ->
 }
 
 pub(super) async fn keep_refusal(conn: &mut MySqlConnection, key: &BranchKey, refusal: &Refusal) -> Result<(), sqlx::Error> {
-    const SQL: &str = "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET status = 2, refusal_code = ?, refusal_message = ? \
-         WHERE gid = ? AND branch_id = ? AND status = 1";
+    const SQL: &str = "UPDATE tcc_branches FORCE INDEX (PRIMARY) SET status = 2, refusal_code = ?, refusal_message = ?, \
+         reserved = NULL, output_type_url = NULL, output_value = NULL WHERE gid = ? AND branch_id = ? AND status = 1";
     let kept = sqlx::query(SQL)
         .bind(&refusal.code)
         .bind(&refusal.message)

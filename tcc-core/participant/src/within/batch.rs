@@ -31,7 +31,7 @@ type OnBatch<P> = for<'a> fn(&'a P, &'a mut ConnectionOf<P>, Batch<P>) -> Handle
 type Handled<'a, P> = Pin<Box<dyn Future<Output = Result<Vec<Outcome<P>>>> + Send + 'a>>;
 
 impl<P: Participant> Handlers<P> {
-    /// Of a participant that has none for many: its others, one after the other, each Try between savepoints.
+    /// Of a participant that has none for many: its others, one after the other, each in a savepoint.
     pub(crate) fn one_by_one() -> Self {
         Self { on_batch: |participant, conn, batch| Box::pin(one_by_one(participant, conn, batch)), foresee: |_, _| None }
     }
@@ -45,16 +45,22 @@ impl<P: Participant> Handlers<P> {
     }
 }
 
+/// Each in a savepoint, which cannot be left where the transaction has ended: after a handler that ignored that, the next ones would work
+/// outside of any.
 pub(crate) async fn one_by_one<P: Participant>(
     participant: &P,
     conn: &mut ConnectionOf<P>,
     batch: Batch<P>,
 ) -> Result<Vec<Tried<P::Reserved>>> {
     for (branch, reserved) in batch.confirms {
-        participant.on_confirm(conn, &branch, reserved).await?;
+        let mut savepoint = conn.begin().await?;
+        participant.on_confirm(&mut savepoint, &branch, reserved).await?;
+        savepoint.commit().await?;
     }
     for (branch, reserved) in batch.cancels {
-        participant.on_cancel(conn, &branch, reserved).await?;
+        let mut savepoint = conn.begin().await?;
+        participant.on_cancel(&mut savepoint, &branch, reserved).await?;
+        savepoint.commit().await?;
     }
     let mut outcomes = Vec::with_capacity(batch.tries.len());
     for (branch, payload) in batch.tries {
