@@ -6,8 +6,8 @@ use anyhow::anyhow;
 use plotters::{
     coord::Shift,
     prelude::{
-        ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor, SVGBackend,
-        SeriesLabelPosition, WHITE,
+        BindKeyPoints, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries, PathElement,
+        RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
     },
 };
 
@@ -67,6 +67,14 @@ impl Curves {
         Self(CONTENDERS.into_iter().map(|(contender, color)| (contender, color, curve(contender))).collect())
     }
 
+    /// Each that was measured, once.
+    fn numbers_in_flight(&self) -> Vec<f64> {
+        let mut numbers: Vec<f64> = self.0.iter().flat_map(|(_, _, points)| points).map(|point| point.0).collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers.dedup();
+        numbers
+    }
+
     fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str) -> anyhow::Result<()> {
         let points = || self.0.iter().flat_map(|(_, _, points)| points);
         let Some(x) = around(points().map(|point| point.0)) else { return Ok(()) };
@@ -86,8 +94,14 @@ impl Curves {
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(64)
-            .build_cartesian_2d(x.log_scale(), y.log_scale())?;
-        chart.configure_mesh().x_desc("orders in flight (of the floor: clients)").light_line_style(WHITE).draw()?;
+            .build_cartesian_2d(x.log_scale().with_key_points(self.numbers_in_flight()), y.log_scale())?;
+        chart
+            .configure_mesh()
+            .x_desc("orders in flight (of the floor: clients)")
+            .x_label_formatter(&|number| format!("{number:.0}"))
+            .y_label_formatter(&|quantity| format!("{quantity:.0}"))
+            .light_line_style(WHITE)
+            .draw()?;
         for (contender, color, points) in &self.0 {
             if points.is_empty() {
                 continue;
