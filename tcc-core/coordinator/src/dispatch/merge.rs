@@ -1,5 +1,6 @@
 //! Gathers the operations that wait for one participant into batches: whatever is queued when a message may leave goes into it,
-//! phase two before phase one, and nothing waits for more. Sends batches only; an operation without company goes back to its caller, who sends it alone.
+//! phase two before phase one, and nothing waits for more. Sends batches only; an operation without company goes back to its caller,
+//! who sends it alone.
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
