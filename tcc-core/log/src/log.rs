@@ -1,4 +1,4 @@
-//! The log on any database: what a caller asks goes to the one writer's queue, or is read.
+//! The log on any database: what a caller asks goes to the writers' queue, or is read.
 
 use std::{
     collections::HashSet,
@@ -12,9 +12,9 @@ use std::{
 
 use async_trait::async_trait;
 use tcc_types::{BranchKey, Clock, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
+use tokio::sync::{
+    Mutex,
+    mpsc::{self, error::TrySendError},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +28,7 @@ use crate::{
     reads::Reads,
     sqlite,
     writer::{
-        Backend, Counters, Writer,
+        Backend, Counters, Gathering, Writer,
         write::{Alone, Ask, BeginCancelled, Beginning, Claim, DeleteEnded, Enlist, Renew, Reply, Write},
     },
 };
@@ -67,6 +67,8 @@ pub struct LogStats {
 pub(crate) struct Opened<B: Backend> {
     pub(crate) backend: B,
     pub(crate) connection: B::Connection,
+    /// For further writers, which connect when they are needed.
+    pub(crate) more: Vec<B>,
     pub(crate) reads: Arc<dyn Reads>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether other processes may have it open.
@@ -89,22 +91,15 @@ impl DatabaseLog {
     }
 
     fn start<B: Backend>(opened: Opened<B>, options: LogOptions) -> Self {
-        let Opened { backend, connection, reads, clock, shared } = opened;
+        let Opened { backend, connection, more, reads, clock, shared } = opened;
         let (queue, receiver) = mpsc::channel(options.write_queue_max);
         let (counters, closing, tasks) = (Arc::<Counters>::default(), CancellationToken::new(), TaskTracker::new());
-        let writer = Writer {
-            backend,
-            connection: Some(connection),
-            counters: Arc::clone(&counters),
-            queue: receiver,
-            closing: closing.clone(),
-            batch_max: options.batch_max,
-            batch_bytes_max: options.batch_bytes_max,
-            finish_delay: Duration::from_millis(options.finish_delay_ms),
-            lazy: Vec::new(),
-            lazy_until: Instant::now(),
-        };
-        tasks.spawn(writer.run());
+        let gathering = Arc::new(Mutex::new(Gathering::new(receiver, closing.clone(), &options)));
+        let first = (backend, Some(connection));
+        for (backend, connection) in more.into_iter().map(|backend| (backend, None)).chain([first]) {
+            let (counters, gathering) = (Arc::clone(&counters), Arc::clone(&gathering));
+            tasks.spawn(Writer { backend, connection, counters, gathering }.run());
+        }
         tasks.close();
         let LogOptions { name, write_queue_max, .. } = options;
         Self { name, clock, shared, queue, write_queue_max, reads, counters, owner: AtomicU64::default(), closing, tasks }

@@ -25,10 +25,13 @@ pub struct LogOptions {
     pub batch_max: usize,
     /// Payload bytes after which a commit takes no further write.
     pub batch_bytes_max: usize,
+    /// PostgreSQL and MySQL: most commits at the same time, each on a connection of its own; what comes meanwhile goes with the next
+    /// one. SQLite always has one. 1 to 64.
+    pub batches_in_flight_max: usize,
     /// How long the end of a transaction may wait for other writes to be committed with, in milliseconds. Nobody waits for it
     /// but who asked to be told of the end; 0 commits it at once.
     pub finish_delay_ms: u64,
-    /// Most connections for reading, beside the one that writes.
+    /// Most connections for reading, beside those that write.
     pub read_connections_max: u32,
     /// SQLite only: how long a write waits for a lock that a foreign program holds on the file, in milliseconds.
     pub busy_timeout_ms: u64,
@@ -45,6 +48,9 @@ pub struct LogOptions {
     pub lock_wait_ms: u64,
 }
 
+/// The most that `batches_in_flight_max` may be.
+const BATCHES_IN_FLIGHT_MAX: usize = 64;
+
 /// The most that `finish_delay_ms` may be.
 const FINISH_DELAY_MS_MAX: u64 = 1_000;
 
@@ -56,6 +62,7 @@ impl Default for LogOptions {
             write_queue_max: 8_192,
             batch_max: 512,
             batch_bytes_max: 8 * 1024 * 1024,
+            batches_in_flight_max: 2,
             finish_delay_ms: 20,
             read_connections_max: 4,
             busy_timeout_ms: 5_000,
@@ -81,6 +88,7 @@ impl fmt::Debug for LogOptions {
             .field("write_queue_max", &self.write_queue_max)
             .field("batch_max", &self.batch_max)
             .field("batch_bytes_max", &self.batch_bytes_max)
+            .field("batches_in_flight_max", &self.batches_in_flight_max)
             .field("finish_delay_ms", &self.finish_delay_ms)
             .field("read_connections_max", &self.read_connections_max)
             .field("busy_timeout_ms", &self.busy_timeout_ms)
@@ -118,6 +126,7 @@ impl LogOptions {
             ("write_queue_max", self.write_queue_max as u64),
             ("batch_max", self.batch_max as u64),
             ("batch_bytes_max", self.batch_bytes_max as u64),
+            ("batches_in_flight_max", self.batches_in_flight_max as u64),
             ("read_connections_max", u64::from(self.read_connections_max)),
             ("checkpoint_pages", u64::from(self.checkpoint_pages)),
             ("connect_timeout_ms", self.connect_timeout_ms),
@@ -126,6 +135,9 @@ impl LogOptions {
         ];
         if let Some((field, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::Unusable(format!("{field}: must be at least 1")));
+        }
+        if self.batches_in_flight_max > BATCHES_IN_FLIGHT_MAX {
+            return Err(Error::Unusable(format!("batches_in_flight_max: must be at most {BATCHES_IN_FLIGHT_MAX}")));
         }
         // Beyond it leases would have to be prolonged for transactions that have ended.
         if self.finish_delay_ms > FINISH_DELAY_MS_MAX {

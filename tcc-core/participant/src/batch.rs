@@ -43,7 +43,8 @@ impl<P: Participant + ?Sized> fmt::Debug for Batch<P> {
 /// database. Hand it to [`Engine::batched`](crate::Engine::batched).
 ///
 /// Where it fails, its transaction is rolled back and its operations run in halves, down to the one that is to blame. A single
-/// operation goes through the handlers of [`Participant`].
+/// operation is a batch of one; the handlers of [`Participant`] are for those who have a transaction of their own
+/// ([`within`](crate::within)).
 pub trait BatchParticipant: Participant {
     /// What a Try of this payload reserves and answers if it is not refused, where that is known before: it is then written
     /// together with the branch's row, which saves a second write of it. What [`BatchParticipant::on_batch`] returns is what counts.

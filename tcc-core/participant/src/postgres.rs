@@ -314,7 +314,7 @@ fn session(options: &Options) -> String {
     let (lock_wait_ms, transaction_ms) = (options.lock_wait_ms_max, options.transaction_ms_max);
     format!(
         "SET default_transaction_isolation = 'read committed'; SET jit = off; SET enable_seqscan = off; \
-         SET lock_timeout = {lock_wait_ms}; SET statement_timeout = {transaction_ms}; \
+         SET plan_cache_mode = force_generic_plan; SET lock_timeout = {lock_wait_ms}; SET statement_timeout = {transaction_ms}; \
          SET idle_in_transaction_session_timeout = {}; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
         // The engine's own limit comes first; this is for a process that is gone without its connections being closed.

@@ -40,15 +40,10 @@ pub(crate) struct Mysql {
     marks: Marks,
     connect_timeout: Duration,
     write_timeout: Duration,
-    /// When the server last answered.
-    heard_at: Instant,
 }
 
 /// One round trip, in which the clock is read where the transaction begins.
 const BEGIN: &str = concat!("START TRANSACTION; SELECT ", mysql_now!());
-
-/// A connection that was silent for longer is tested first: the server closes what is idle.
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
 /// After how long the server closes a connection that is idle: the only way in which it gets rid of the locks of a process that is
 /// gone without a word.
@@ -56,11 +51,10 @@ const SERVER_KEEPS_IDLE_SECONDS: u64 = 60;
 
 impl Mysql {
     /// Runs a text that reads the clock last.
-    async fn read_clock(&mut self, connection: &mut MySqlConnection, text: &'static str) -> Result<Timestamp, sqlx::Error> {
+    async fn read_clock(&self, connection: &mut MySqlConnection, text: &'static str) -> Result<Timestamp, sqlx::Error> {
         let sent = Instant::now();
         let rows = raw_sql(text).fetch_all(connection).await?;
         let received = Instant::now();
-        self.heard_at = received;
         let server = match rows.last().map(|row| rows::instant(row, 0)) {
             Some(Ok(server)) => server,
             Some(Err(Fault::Sql(error))) => return Err(error),
@@ -96,10 +90,6 @@ impl Backend for Mysql {
     }
 
     async fn begin(&mut self, connection: &mut MySqlConnection) -> Result<Timestamp, sqlx::Error> {
-        if self.heard_at.elapsed() > TRUSTED_FOR && connection.ping().await.is_err() {
-            tracing::debug!("a connection was closed while it was idle");
-            *connection = self.connect().await?;
-        }
         self.read_clock(connection, BEGIN).await
     }
 
@@ -190,18 +180,6 @@ mod tests {
 
     use super::*;
     use crate::{LogOptions, log::Opened};
-
-    #[tokio::test]
-    async fn a_connection_that_the_server_closed_while_it_was_idle_is_replaced() {
-        let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
-        let connect = tcc_database::mysql::options_of(&options.database_url).unwrap();
-        let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
-        raw_sql("KILL CONNECTION_ID()").execute(&mut connection).await.unwrap_err();
-        assert!(backend.begin(&mut connection).await.is_err());
-        backend.heard_at = Instant::now().checked_sub(2 * TRUSTED_FOR).unwrap();
-        backend.begin(&mut connection).await.unwrap();
-        backend.roll_back(&mut connection).await.unwrap();
-    }
 
     #[tokio::test]
     async fn a_session_does_not_depend_on_the_servers_defaults() {

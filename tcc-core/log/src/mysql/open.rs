@@ -1,9 +1,6 @@
 //! Opening: the tables, whose log it is, whether its commits are durable, then the connections.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection, MySqlConnection, MySqlPool,
@@ -33,15 +30,15 @@ pub(crate) async fn open(options: &LogOptions, connect: MySqlConnectOptions) -> 
     let clock = Arc::new(ServerClock::new());
     let write_timeout = Duration::from_millis(options.write_timeout_ms);
     let reads = Readers(Connections::new(readers(options, &connect), options));
-    let mut backend = Mysql {
-        connect,
+    let another = || Mysql {
+        connect: connect.clone(),
         session: session(options),
         clock: Arc::clone(&clock),
         marks: Marks::new(&SystemEntropy),
         connect_timeout: Duration::from_millis(options.connect_timeout_ms),
         write_timeout,
-        heard_at: Instant::now(),
     };
+    let mut backend = another();
     migrate(backend.connect().await.map_err(plain)?).await?;
     let mut connection = backend.connect().await.map_err(plain)?;
     Settings::read(&mut connection).await?.check()?;
@@ -49,7 +46,8 @@ pub(crate) async fn open(options: &LogOptions, connect: MySqlConnectOptions) -> 
     // From here on `now` means something.
     backend.read_clock(&mut connection, concat!("SELECT ", mysql_now!())).await.map_err(plain)?;
     tracing::info!(database = without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
-    Ok(Opened { backend, connection, reads: Arc::new(reads), clock, shared: true })
+    let more = (1..options.batches_in_flight_max).map(|_| another()).collect();
+    Ok(Opened { backend, connection, more, reads: Arc::new(reads), clock, shared: true })
 }
 
 /// What the writer's session sets, whatever the server's defaults are. What only MariaDB has stands in a comment that it alone

@@ -26,26 +26,29 @@ pub(crate) async fn open(options: &LogOptions, connect: PgConnectOptions) -> Res
     let clock = Arc::new(ServerClock::new());
     let write_timeout = Duration::from_millis(options.write_timeout_ms);
     let reads = Readers(Connections::new(readers(options, &connect), options));
-    let mut backend = Postgres {
-        connect,
+    let another = || Postgres {
+        connect: connect.clone(),
         session: session(options),
         clock: Arc::clone(&clock),
         connect_timeout: Duration::from_millis(options.connect_timeout_ms),
         write_timeout,
     };
+    let mut backend = another();
     migrate(backend.connect().await.map_err(plain)?).await?;
     let mut connection = backend.connect().await.map_err(plain)?;
     identify(&mut connection, options).await?;
     // From here on `now` means something.
     backend.read_clock(&mut connection, concat!("SELECT ", postgres_now!())).await.map_err(plain)?;
     tracing::info!(database = without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
-    Ok(Opened { backend, connection, reads: Arc::new(reads), clock, shared: true })
+    let more = (1..options.batches_in_flight_max).map(|_| another()).collect();
+    Ok(Opened { backend, connection, more, reads: Arc::new(reads), clock, shared: true })
 }
 
 /// What the writer's session sets, whatever the server's defaults are. The planner knows nothing of fresh tables and of the
 /// lists that statements join: each row is to be looked up by its key.
 pub(super) fn session(options: &LogOptions) -> String {
     let mut text = "SET default_transaction_isolation = 'read committed'; SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                    SET plan_cache_mode = force_generic_plan; \
                     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
         .to_owned();
     for (name, limit_ms) in [

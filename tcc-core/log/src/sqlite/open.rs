@@ -49,7 +49,7 @@ pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock
     let reads = readers(&connect, options.read_connections_max);
     tracing::info!(path = %path.display(), name = %options.name, "the transaction log is open");
     let backend = Sqlite { connect: writer, clock: Arc::clone(&clock), _lock: lock };
-    Ok(Opened { backend, connection, reads: Arc::new(Readers(reads)), clock, shared: false })
+    Ok(Opened { backend, connection, more: Vec::new(), reads: Arc::new(Readers(reads)), clock, shared: false })
 }
 
 fn readers(connect: &SqliteConnectOptions, connections_max: u32) -> SqlitePool {

@@ -2,6 +2,7 @@
 //! [`Backend`]: connections and statements. Its reads are a [`Reads`](crate::reads::Reads).
 
 pub(crate) mod answers;
+mod gathering;
 pub(crate) mod plan;
 mod task;
 pub(crate) mod write;
@@ -12,10 +13,13 @@ use async_trait::async_trait;
 use tcc_types::Timestamp;
 
 use self::plan::Run;
-pub(crate) use self::task::{Counters, Writer};
+pub(crate) use self::{
+    gathering::Gathering,
+    task::{Counters, Writer},
+};
 use crate::fault::{Fault, Meaning};
 
-/// How one database is written to. Used by one task; decides nothing, retries nothing, keeps no time limit: the writer does.
+/// How one database is written to. Used by one writer; decides nothing, retries nothing, keeps no time limit: the writer does.
 #[async_trait]
 pub(crate) trait Backend: Send + 'static {
     /// An open connection. Dropping it closes it, and rolls back what it had begun.

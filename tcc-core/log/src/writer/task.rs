@@ -1,7 +1,8 @@
-//! The one task that writes: drains what is queued, commits it as one batch, answers everybody, drains again.
+//! A task that writes: takes a batch, commits it, answers everybody, takes the next one. A database server has a few of them, each with
+//! a connection of its own.
 //!
-//! Nobody who waits is kept waiting by a timer: a lone write is committed at once, and the longer a commit takes, the more the next
-//! one carries. Only what nobody waits for (that a transaction has ended) rides with a later write, or is written after a while.
+//! Nothing rests on their order: who waits for one write before he asks for the next has it in order, and whoever does not would
+//! have to be right beside another gateway too.
 
 use std::{
     sync::{
@@ -11,14 +12,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
-use tokio_util::sync::CancellationToken;
+use tcc_types::Timestamp;
+use tokio::sync::Mutex;
 
 use super::{
     Backend,
+    gathering::Gathering,
     plan::{Run, plan},
     write::Write,
 };
@@ -39,21 +38,14 @@ pub(crate) struct Counters {
     pub(crate) conflicts: AtomicU64,
 }
 
-/// The writer's own things. It ends when the log is dropped or closed, after the last queued write.
+/// A writer's own things. It ends when the log is dropped or closed, after the last queued write.
 pub(crate) struct Writer<B: Backend> {
     pub(crate) backend: B,
-    /// `None` after an error that may have broken it; opened anew for the next batch.
+    /// `None` before the first batch, and after an error that may have broken it; opened for the next batch.
     pub(crate) connection: Option<B::Connection>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) queue: mpsc::Receiver<Write>,
-    pub(crate) closing: CancellationToken,
-    pub(crate) batch_max: usize,
-    pub(crate) batch_bytes_max: usize,
-    /// How long a write that nobody waits for may wait for others.
-    pub(crate) finish_delay: Duration,
-    /// Those, and until when they wait.
-    pub(crate) lazy: Vec<Write>,
-    pub(crate) lazy_until: Instant,
+    /// What all writers take their batches from, one after the other.
+    pub(crate) gathering: Arc<Mutex<Gathering>>,
 }
 
 /// How far a transaction came that failed.
@@ -70,57 +62,14 @@ enum Failure {
 
 impl<B: Backend> Writer<B> {
     pub(crate) async fn run(mut self) {
-        while let Some(batch) = self.next().await {
+        // Whoever is free waits in line.
+        while let Some(batch) = take(&self.gathering).await {
             self.write(batch).await;
             // Whoever was just answered may have its next write ready: let it run first. Costs nothing when nobody has.
             tokio::task::yield_now().await;
         }
         self.disconnect().await;
-        tracing::debug!("the transaction log's writer has ended");
-    }
-
-    /// The next batch, never empty; `None` once there will be none.
-    async fn next(&mut self) -> Option<Vec<Write>> {
-        loop {
-            let write = tokio::select! {
-                // Closing comes first: under a steady load the queue is never empty.
-                biased;
-                () = self.closing.cancelled(), if !self.queue.is_closed() => {
-                    // What is queued was accepted and is still written.
-                    self.queue.close();
-                    continue;
-                }
-                write = self.queue.recv() => write,
-                () = sleep_until(self.lazy_until), if !self.lazy.is_empty() => return Some(self.batch(None)),
-            };
-            match write {
-                Some(write) if write.is_lazy() && !self.finish_delay.is_zero() => {
-                    if self.lazy.is_empty() {
-                        self.lazy_until = Instant::now() + self.finish_delay;
-                    }
-                    self.lazy.push(write);
-                    if self.lazy.len() >= self.batch_max {
-                        return Some(self.batch(None));
-                    }
-                }
-                Some(write) => return Some(self.batch(Some(write))),
-                None if self.lazy.is_empty() => return None,
-                None => return Some(self.batch(None)),
-            }
-        }
-    }
-
-    /// What was put off, this write, and what is queued behind it.
-    fn batch(&mut self, write: Option<Write>) -> Vec<Write> {
-        let mut batch = std::mem::take(&mut self.lazy);
-        batch.extend(write);
-        let mut size_bytes: usize = batch.iter().map(Write::size_bytes).sum();
-        while batch.len() < self.batch_max && size_bytes < self.batch_bytes_max {
-            let Ok(write) = self.queue.try_recv() else { break };
-            size_bytes += write.size_bytes();
-            batch.push(write);
-        }
-        batch
+        tracing::debug!("a writer of the transaction log has ended");
     }
 
     /// Writes a batch and answers it.
@@ -223,26 +172,44 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// Begins, on a new connection if the last one broke, and runs the statements. If they fail, everything is rolled back.
+    /// Begins and runs the statements. If they fail, everything is rolled back.
     async fn run_statements(&mut self, taken: Option<B::Connection>, runs: &mut [Run]) -> Result<B::Connection, Failure> {
-        let mut connection = match taken {
-            Some(connection) => connection,
-            None => self.backend.connect().await.map_err(|error| Failure::Down(error.to_string()))?,
-        };
-        let now = match self.backend.begin(&mut connection).await {
-            Ok(now) => now,
-            Err(error) => {
-                self.connection = Some(connection);
-                self.disconnect().await;
-                return Err(Failure::Down(error.to_string()));
-            }
-        };
+        let (mut connection, now) = self.begin(taken).await?;
         for run in runs {
             if let Err(fault) = self.backend.apply(&mut connection, run, now).await {
                 return Err(self.failed(connection, fault).await);
             }
         }
         Ok(connection)
+    }
+
+    /// Begins on the connection there is; on a new one where there is none, or where it turns out to have been ended meanwhile (by its
+    /// server, or by an operator).
+    async fn begin(&mut self, taken: Option<B::Connection>) -> Result<(B::Connection, Timestamp), Failure> {
+        if let Some(connection) = taken {
+            match self.begin_on(connection).await {
+                Err(error) if B::meaning_of(&error) == Meaning::Down => {
+                    tracing::debug!(%error, "a connection had ended; a new one takes its place");
+                }
+                begun => return begun.map_err(|error| Failure::Down(error.to_string())),
+            }
+        }
+        let begun = match self.backend.connect().await {
+            Ok(connection) => self.begin_on(connection).await,
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| Failure::Down(error.to_string()))
+    }
+
+    async fn begin_on(&mut self, mut connection: B::Connection) -> Result<(B::Connection, Timestamp), sqlx::Error> {
+        match self.backend.begin(&mut connection).await {
+            Ok(now) => Ok((connection, now)),
+            Err(error) => {
+                self.connection = Some(connection);
+                self.disconnect().await;
+                Err(error)
+            }
+        }
     }
 
     /// After a statement that failed.
@@ -281,6 +248,10 @@ impl<B: Backend> Writer<B> {
             tracing::debug!(%error, "closing the connection failed");
         }
     }
+}
+
+async fn take(gathering: &Mutex<Gathering>) -> Option<Vec<Write>> {
+    gathering.lock().await.next().await
 }
 
 /// Its output; `None`: it took longer than that.

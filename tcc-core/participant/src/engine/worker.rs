@@ -159,10 +159,10 @@ impl<P: Participant> Inner<P> {
         let options = self.store.options();
         let work = async move {
             let ran = match (calls, self.handlers) {
-                ([call], _) => {
+                (_, Some(handlers)) => within::run_batch(&self.participant, handlers, &mut transaction, calls, options).await,
+                ([call], None) => {
                     within::one(&self.participant, &mut transaction, *call, options).await.map(|answer| vec![answer])
                 }
-                (_, Some(handlers)) => within::run_batch(&self.participant, handlers, &mut transaction, calls, options).await,
                 (_, None) => Err(within::Error::Unordered),
             };
             match ran {

@@ -60,6 +60,15 @@ pub(crate) async fn probed(cluster: &Cluster) -> anyhow::Result<u64> {
     number(cluster, Owner::Log, "SELECT count(*) FROM tcc_log_branches WHERE stuck_since IS NOT NULL AND attempts > 12").await
 }
 
+/// How often stuck branches have been tried, as far as that is written down.
+pub(crate) async fn attempts(cluster: &Cluster) -> anyhow::Result<u64> {
+    // A sum would be of another type on each database.
+    let sql = "SELECT attempts, count(*) FROM tcc_log_branches WHERE stuck_since IS NOT NULL GROUP BY attempts";
+    let rows = Snapshot::of(cluster.databases(), Owner::Log).await?.all(sql).await?;
+    let products = rows.iter().map(|row| Ok(row.integer(0)?.unsigned_abs() * row.integer(1)?.unsigned_abs()));
+    products.sum()
+}
+
 async fn number(cluster: &Cluster, owner: Owner, sql: &'static str) -> anyhow::Result<u64> {
     let rows = Snapshot::of(cluster.databases(), owner).await?.all(sql).await?;
     Ok(rows.first().map(|row| row.integer(0)).transpose()?.unwrap_or_default().unsigned_abs())

@@ -34,15 +34,18 @@ pub(crate) struct Basis {
     /// Before those, in both counts.
     pub(crate) first_orders: u64,
     pub(crate) lasted: Duration,
+    /// How much more went on anyway beside the orders than without them: 1 where it is the same, since both took as long.
+    pub(crate) background: f64,
 }
 
 impl Basis {
     /// Of one figure.
     fn cost(self, with_orders: f64, at_rest: f64) -> [f64; 3] {
         let orders = self.orders as f64;
-        let per_order = (with_orders - at_rest) / orders;
-        let background = at_rest - per_order * self.first_orders as f64;
-        [per_order, per_order + background / orders, background / self.lasted.as_secs_f64()]
+        let first_orders = self.first_orders as f64;
+        let per_order = (with_orders - at_rest * self.background) / (orders + first_orders * (1.0 - self.background));
+        let background = at_rest - per_order * first_orders;
+        [per_order, per_order + background * self.background / orders, background / self.lasted.as_secs_f64()]
     }
 }
 
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_without_orders_is_not_put_down_to_them() {
-        let basis = Basis { orders: 100, first_orders: 0, lasted: Duration::from_secs(10) };
+        let basis = Basis { orders: 100, first_orders: 0, lasted: Duration::from_secs(10), background: 1.0 };
         let with_orders = counts(&[("transactions", 500.0, 900.0), ("orders", 300.0, 600.0)]);
         let at_rest = counts(&[("transactions", 100.0, 300.0), ("audit", 10.0, 0.0)]);
         let cost = Cost::<ByRelation>::of(&with_orders, &at_rest, basis);
@@ -133,9 +136,17 @@ mod tests {
     #[test]
     fn the_first_orders_of_both_counts_are_not_what_goes_on_anyway() {
         // 7 for each order, 30 a second anyway.
-        let basis = Basis { orders: 100, first_orders: 20, lasted: Duration::from_secs(10) };
+        let basis = Basis { orders: 100, first_orders: 20, lasted: Duration::from_secs(10), background: 1.0 };
         let cost = Cost::<f64>::of(120.0 * 7.0 + 300.0, 20.0 * 7.0 + 300.0, basis);
         assert_eq!(cost, Cost { per_order: 7.0, with_background: 10.0, at_rest_per_second: 30.0 });
+    }
+
+    #[test]
+    fn what_goes_on_less_often_beside_orders_is_taken_off_less() {
+        // 7 for each order; 30 a second anyway, and half of that beside orders.
+        let basis = Basis { orders: 100, first_orders: 20, lasted: Duration::from_secs(10), background: 0.5 };
+        let cost = Cost::<f64>::of(120.0 * 7.0 + 150.0, 20.0 * 7.0 + 300.0, basis);
+        assert_eq!(cost, Cost { per_order: 7.0, with_background: 8.5, at_rest_per_second: 30.0 });
     }
 
     #[test]

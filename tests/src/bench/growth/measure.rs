@@ -3,6 +3,7 @@
 
 use std::{path::Path, sync::Arc, time::Instant};
 
+use anyhow::ensure;
 use serde::Serialize;
 
 use super::{
@@ -150,21 +151,53 @@ pub(crate) async fn measure(args: &GrowthArgs, store: Store, state: State, binar
     Ok(found)
 }
 
+/// How often stuck branches were tried while orders came, and while none came: a system that is busy gets to fewer.
+struct Attempts {
+    before: u64,
+    with_orders: u64,
+}
+
+impl Attempts {
+    async fn begin(system: &System) -> anyhow::Result<Self> {
+        Ok(Self { before: books::attempts(&system.cluster).await?, with_orders: 0 })
+    }
+
+    async fn with_orders(&mut self, system: &System) -> anyhow::Result<()> {
+        let now = books::attempts(&system.cluster).await?;
+        (self.with_orders, self.before) = (now - self.before, now);
+        Ok(())
+    }
+
+    /// For each that there was without orders.
+    async fn ratio(self, system: &System) -> anyhow::Result<f64> {
+        if system.state != State::Stuck {
+            return Ok(1.0);
+        }
+        let at_rest = books::attempts(&system.cluster).await? - self.before;
+        ensure!(self.with_orders > 0 && at_rest > 0, "no stuck branch was tried again");
+        eprintln!("stuck branches were tried {} times beside the orders, {at_rest} times without", self.with_orders);
+        Ok(self.with_orders as f64 / at_rest as f64)
+    }
+}
+
 impl System {
     /// Rows and pages, and how deep the indexes were before and after.
     async fn touched(&mut self, args: &GrowthArgs) -> anyhow::Result<(Cost<ByRelation>, [Levels; 2])> {
         self.prepare().await?;
         let levels = depth::read(&self.cluster).await?;
-        let before = touched::read(&self.cluster).await?;
+        let (before, mut attempts) = (touched::read(&self.cluster).await?, Attempts::begin(self).await?);
         let coming = Coming::Evenly { per_second: args.rate, in_flight_max: MANY_IN_FLIGHT as usize };
         let Loaded { orders, lasted, .. } = self.under_load(args.load(), coming).await?;
         let with_orders = cost::less(&touched::read(&self.cluster).await?, &before);
         let levels = [levels, depth::read(&self.cluster).await?];
+        attempts.with_orders(self).await?;
         self.prepare().await?;
         let before = touched::read(&self.cluster).await?;
         self.at_rest(lasted, coming).await?;
+        let background = attempts.ratio(self).await?;
         let at_rest = cost::less(&touched::read(&self.cluster).await?, &before);
-        Ok((Cost::<ByRelation>::of(&with_orders, &at_rest, Basis { orders, first_orders: WARM_UP_ORDERS, lasted }), levels))
+        let basis = Basis { orders, first_orders: WARM_UP_ORDERS, lasted, background };
+        Ok((Cost::<ByRelation>::of(&with_orders, &at_rest, basis), levels))
     }
 
     /// Instructions, and what SQLite did, if it is there.
@@ -172,15 +205,18 @@ impl System {
         let orders = args.scaled(u64::from(args.counted_orders)).max(COUNTED_ORDERS_MIN);
         counted.count(true)?;
         self.prepare().await?;
+        let mut attempts = Attempts::begin(self).await?;
         // One at a time: how many share a batch would be chance.
         let coming = Coming::Evenly { per_second: args.counted_rate, in_flight_max: 1 };
         let Loaded { orders, lasted, .. } = self.under_load(orders, coming).await?;
         let with_orders = counted.take(SERVERS.len())?;
+        attempts.with_orders(self).await?;
         self.prepare().await?;
         self.at_rest(lasted, coming).await?;
         let at_rest = counted.take(SERVERS.len())?;
+        let background = attempts.ratio(self).await?;
         counted.count(false)?;
-        let basis = Basis { orders, first_orders: WARM_UP_ORDERS, lasted };
+        let basis = Basis { orders, first_orders: WARM_UP_ORDERS, lasted, background };
         let touched = Cost::<ByRelation>::of(&with_orders.sqlite, &at_rest.sqlite, basis);
         let below_roots = Cost::<f64>::of(with_orders.below_roots, at_rest.below_roots, basis).per_order;
         Ok(CostUnderCallgrind {
