@@ -6,6 +6,7 @@ pub mod cli;
 pub mod demo;
 pub mod explain;
 pub mod harness;
+pub mod model;
 pub mod serve;
 pub mod stage;
 pub mod store_args;

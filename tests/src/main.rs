@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tcc_cluster::{bench, cli, demo, harness, serve, survive};
+use tcc_cluster::{bench, cli, demo, harness, model, serve, survive};
 
 /// Messages are many small allocations, often freed by another thread than the one that made them.
 #[global_allocator]
@@ -30,6 +30,8 @@ enum Command {
     Survive(survive::SurviveArgs),
     /// Measures orders per second and latency, beside an older build and beside the bare database.
     Bench(Box<bench::BenchArgs>),
+    /// Explores the protocol under a model checker: every order of messages, crashes and takeovers, within bounds.
+    Model(model::ModelArgs),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -60,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).await,
         Command::Survive(args) => return survive::run(args).await,
         Command::Bench(args) => return bench::run(*args).await,
+        Command::Model(args) => return model::run(&args),
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

@@ -48,7 +48,7 @@ impl<'a> Call<'a> {
 }
 
 /// What an operation is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// A Try.
     Tried(TryAnswer),

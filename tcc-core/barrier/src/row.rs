@@ -3,7 +3,7 @@
 use tcc_types::{BranchRowStatus, Fingerprint, LogName, Payload, Refusal, TryCall};
 
 /// What makes two Tries of one branch the same request. Deadlines are no part of it: a Try sent anew carries new ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Of the payload: its type URL and its bytes.
     pub fingerprint: Fingerprint,
@@ -18,7 +18,7 @@ impl From<&TryCall> for Request {
 }
 
 /// A branch's row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Row {
     /// Reserved; neither spent nor released.
     Tried {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The limits by which a transaction's calls are repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// Longest delay before the first repetition.
     pub retry_base: Duration,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tcc_types::{BranchId, Initiator, ParticipantName, Refusal, Violation};
 
 /// Why Cancel was decided. Its serialised form is stored: variants and fields are only ever added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CancelCause {

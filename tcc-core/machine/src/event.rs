@@ -22,7 +22,7 @@ pub struct Plan {
 }
 
 /// One branch of a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlannedBranch {
     /// Its id.
     pub id: BranchId,
@@ -44,7 +44,7 @@ pub struct Resumed {
 }
 
 /// A branch's vote as far as this machine knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Vote {
     /// None yet.
     Unknown,
@@ -139,7 +139,7 @@ pub enum Event {
 }
 
 /// A call to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Index of the branch.
     pub branch: usize,
@@ -154,7 +154,7 @@ pub struct Call {
 }
 
 /// Let go of the transaction until it is due again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parking {
     /// It is due after a random time between half of this and this.
     pub delay_max: Duration,
@@ -163,7 +163,7 @@ pub struct Parking {
 }
 
 /// What the driver has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Send it. What it rests on is durable.
     Call(Call),

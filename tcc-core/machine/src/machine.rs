@@ -9,7 +9,7 @@ use crate::{
     PlannedBranch, Policy, Resumed, Settled, Stuck, StuckKind, TryOrder, Vote, transition,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Activity {
     /// No call under way.
     Idle,
@@ -19,7 +19,7 @@ enum Activity {
     Parked,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Branch {
     plan: PlannedBranch,
     vote: Vote,
@@ -45,7 +45,7 @@ impl Branch {
 }
 
 /// One transaction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     policy: Policy,
     try_order: TryOrder,

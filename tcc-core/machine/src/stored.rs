@@ -27,7 +27,7 @@ pub enum Decides {
 }
 
 /// The wanted decision with what it rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
     /// Confirm, if the transaction has exactly this many branches: the yes votes that the decider holds.
     Confirm {

@@ -137,7 +137,7 @@ pub enum RefusalReason {
 }
 
 /// A participant's "no": a value, never an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     /// Which kind.
     pub reason: RefusalReason,
@@ -218,7 +218,7 @@ impl fmt::Display for Violation {
 }
 
 /// What became of a Try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TryAnswer {
     /// Yes, now or by an earlier delivery; with what the initiator may want to know of it.
     Reserved(Option<Payload>),
@@ -229,7 +229,7 @@ pub enum TryAnswer {
 }
 
 /// What became of a Confirm or a Cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SettleAnswer {
     /// The effect stands, now or by an earlier delivery.
     Done,

@@ -1,0 +1,10 @@
+//! Every configuration of the size for each change is exhausted, and every rule holds in all of its states.
+
+#[test]
+fn every_rule_holds_in_every_state() {
+    for configuration in tcc_model::all(false) {
+        let report = tcc_model::check(&configuration);
+        println!("{report}");
+        assert!(report.exhausted && report.findings.is_empty(), "{report}");
+    }
+}

@@ -1,0 +1,68 @@
+//! `tcc-cluster model`: runs the model checker and prints what it explored.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+/// Which configurations.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Also those that take minutes and gigabytes.
+    #[arg(long)]
+    full: bool,
+    /// Only these, by name; may be repeated.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Names them, and runs none.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Explores each, and fails if one breaks a rule or is not exhausted.
+#[must_use]
+pub fn run(args: &ModelArgs) -> ExitCode {
+    let mut configurations = tcc_model::all(args.full || !args.only.is_empty());
+    if let Some(unknown) = args.only.iter().find(|name| configurations.iter().all(|one| one.name != **name)) {
+        let names: Vec<_> = configurations.iter().map(|one| one.name).collect();
+        eprintln!("no configuration is called {unknown:?}; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    configurations.retain(|one| args.only.is_empty() || args.only.iter().any(|name| name == one.name));
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    if args.list {
+        table.set_header(["configuration", "what it is for"]);
+        for one in &configurations {
+            table.add_row([one.name, one.about]);
+        }
+        println!("{table}");
+        return ExitCode::SUCCESS;
+    }
+    table.set_header(["configuration", "states", "steps", "depth", "seconds", "exhausted", "rules"]);
+    for column in 1..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut holds = true;
+    for configuration in &configurations {
+        eprintln!("{}: {}", configuration.name, configuration.about);
+        let report = tcc_model::check(configuration);
+        holds &= report.exhausted;
+        for finding in &report.findings {
+            eprintln!("BROKEN {}\n{}", finding.rule, finding.trace);
+        }
+        table.add_row([
+            report.name.to_owned(),
+            report.states.to_string(),
+            report.steps.to_string(),
+            report.depth.to_string(),
+            format!("{:.1}", report.took.as_secs_f64()),
+            if report.exhausted { "yes" } else { "NO" }.to_owned(),
+            if report.findings.is_empty() { "all hold".to_owned() } else { format!("{} broken", report.findings.len()) },
+        ]);
+    }
+    println!("{table}");
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
