@@ -5,10 +5,18 @@
 mod tests;
 
 use serde::Serialize;
-use sqlx::{MySql, MySqlConnection, QueryBuilder, migrate::Migrator};
+use sqlx::{
+    MySql, MySqlConnection, QueryBuilder,
+    migrate::Migrator,
+    mysql::{MySqlArguments, MySqlQueryResult},
+    query::Query,
+};
 use tcc_database::{
-    mysql::lists::{is_name, lists},
-    mysql_list,
+    mysql::{
+        inserts::{Insert, Piece},
+        lists::{is_name, lists},
+    },
+    mysql_insert, mysql_list,
 };
 use tcc_participant::Store;
 use tcc_types::{Decision, Gid};
@@ -18,11 +26,14 @@ use crate::{OrderBooks, OrderDatabase, OrderRow, OrderStore, Placed, RowStatus};
 
 /// Inserts all rows or, where one is there, none.
 macro_rules! insert_all {
+    () => {
+        "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) "
+    };
     ($text:ident) => {
         concat!(
-            "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) ",
+            insert_all!(),
             "SELECT v.order_id, v.order_key, v.initiator, v.user_id, v.ordered, v.coupon_id, v.hold, ? FROM ",
-            mysql_list!(order_id id, order_key id, initiator id, user_id id, ordered $text, coupon_id id, hold int),
+            mysql_list!(order_id id, order_key id, initiator id, user_id id, ordered $text, coupon_id id, hold int)
         )
     };
 }
@@ -32,6 +43,10 @@ const INSERT_ALL: &str = insert_all!(text);
 /// The same where every order's lines are short.
 const INSERT_ALL_BRIEF: &str = insert_all!(name);
 
+const INSERT_VALUES: Insert = mysql_insert!(concat!(insert_all!(), "VALUES "), "(?, ?, ?, ?, ?, ?, ?, ?)", "");
+
+const INSERT_ONE: &str = concat!(insert_all!(), "VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+
 /// Looks each row up by its key, in the order of the list and never in another way.
 const SETTLE_ALL: &str = concat!(
     "UPDATE ",
@@ -39,51 +54,73 @@ const SETTLE_ALL: &str = concat!(
     " STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.order_id = v.order_id SET o.status = v.status WHERE o.status = 1"
 );
 
-/// A row of a list to insert.
-#[derive(Serialize)]
-struct Inserted<'a> {
-    order_id: String,
-    order_key: &'a str,
-    initiator: &'a str,
-    user_id: &'a str,
-    ordered: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coupon_id: Option<&'a str>,
-    hold: u8,
+type MySqlQuery = Query<'static, MySql, MySqlArguments>;
+
+/// An order to insert, with its lines as they are stored.
+struct Row<'a> {
+    id: Gid,
+    placed: &'a Placed,
+    lines: String,
 }
 
-/// A row of a list to settle.
-#[derive(Serialize)]
-struct Settled {
-    order_id: String,
-    status: i64,
+impl Row<'_> {
+    /// What a list to insert has of it.
+    fn listed(&self) -> impl Serialize {
+        let Self { id, placed, lines } = self;
+        let (key, initiator) = (placed.order_key().as_str(), placed.initiator().as_str());
+        (id.to_string(), key, initiator, placed.user_id(), lines, placed.coupon_id(), u8::from(placed.hold()))
+    }
+
+    /// Binds what an insert of values has of it.
+    fn bind(&self, query: MySqlQuery) -> MySqlQuery {
+        let Self { id, placed, lines } = self;
+        query
+            .bind(id.to_string())
+            .bind(placed.order_key().as_str())
+            .bind(placed.initiator().as_str())
+            .bind(placed.user_id())
+            .bind(lines)
+            .bind(placed.coupon_id())
+            .bind(placed.hold())
+            .bind(RowStatus::Tried.code())
+    }
+}
+
+/// What an insert does; `None` if it cannot insert all of the rows at once.
+fn insert_of(piece: &Piece<'_, Row<'_>>) -> Result<Option<MySqlQuery>, sqlx::Error> {
+    match piece {
+        Piece::Values(text, rows) => Ok(Some(rows.iter().fold(sqlx::query(*text), |query, row| row.bind(query)))),
+        Piece::List(rows) => {
+            let text = if rows.iter().all(|row| is_name(&row.lines)) { INSERT_ALL_BRIEF } else { INSERT_ALL };
+            let lists = encoded(lists(rows.iter().map(Row::listed)))?;
+            let [list] = &*lists else { return Ok(None) };
+            Ok(Some(sqlx::query(text).bind(RowStatus::Tried.code()).bind(list)))
+        }
+    }
+}
+
+impl OrderRows<'_, MySql> {
+    async fn insert_row(&mut self, row: &Row<'_>) -> Result<bool, sqlx::Error> {
+        is_new(row.bind(sqlx::query(INSERT_ONE)).execute(&mut *self.0).await)
+    }
+}
+
+/// Whether an insert found nothing in its way.
+fn is_new(inserted: Result<MySqlQueryResult, sqlx::Error>) -> Result<bool, sqlx::Error> {
+    match inserted {
+        Ok(_) => Ok(true),
+        // The branch's row lets one Try of an order in, so this never comes from a race but from a row that was put there
+        // beside the framework. Only the statement was undone, and the transaction goes on to store the refusal.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 impl OrderStore for OrderRows<'_, MySql> {
     type Error = sqlx::Error;
 
     async fn insert(&mut self, id: Gid, placed: &Placed) -> Result<bool, sqlx::Error> {
-        let inserted = sqlx::query(
-            "INSERT INTO orders (order_id, order_key, initiator, user_id, `lines`, coupon_id, hold, status) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id.to_string())
-        .bind(placed.order_key().as_str())
-        .bind(placed.initiator().as_str())
-        .bind(placed.user_id())
-        .bind(lines_to_text(placed)?)
-        .bind(placed.coupon_id())
-        .bind(placed.hold())
-        .bind(RowStatus::Tried.code())
-        .execute(&mut *self.0)
-        .await;
-        match inserted {
-            Ok(_) => Ok(true),
-            // The branch's row lets one Try of an order in, so this never comes from a race but from a row that was put there
-            // beside the framework. Only the statement was undone, and the transaction goes on to store the refusal.
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.insert_row(&Row { id, placed, lines: lines_to_text(placed)? }).await
     }
 
     async fn settle(&mut self, id: Gid, decision: Decision) -> Result<bool, sqlx::Error> {
@@ -96,44 +133,34 @@ impl OrderStore for OrderRows<'_, MySql> {
     }
 
     async fn insert_all(&mut self, orders: &[(Gid, &Placed)]) -> Result<Vec<bool>, sqlx::Error> {
-        let mut rows = Vec::with_capacity(orders.len());
-        for (id, placed) in orders {
-            rows.push(Inserted {
-                order_id: id.to_string(),
-                order_key: placed.order_key().as_str(),
-                initiator: placed.initiator().as_str(),
-                user_id: placed.user_id(),
-                ordered: lines_to_text(placed)?,
-                coupon_id: placed.coupon_id(),
-                hold: placed.hold().into(),
-            });
-        }
-        let sql = if rows.iter().all(|row| is_name(&row.ordered)) { INSERT_ALL_BRIEF } else { INSERT_ALL };
-        // What is too long for one list goes in one by one, and so does what has a row in its way.
-        if let [list] = &*encoded(lists(rows))? {
-            let inserted = sqlx::query(sql).bind(RowStatus::Tried.code()).bind(list).execute(&mut *self.0).await;
-            match inserted {
-                Ok(_) => return Ok(vec![true; orders.len()]),
-                // Only the statement was undone.
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-                Err(error) => return Err(error),
+        let row = |&(id, placed): &(Gid, _)| Ok(Row { id, placed, lines: lines_to_text(placed)? });
+        let rows = orders.iter().map(row).collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let mut inserted = Vec::with_capacity(rows.len());
+        for piece in INSERT_VALUES.pieces(&rows, |row| row.lines.len()) {
+            let all = match insert_of(&piece)? {
+                Some(insert) => is_new(insert.execute(&mut *self.0).await)?,
+                None => false,
+            };
+            let (Piece::Values(_, rows) | Piece::List(rows)) = piece;
+            // What is too long for one list goes in one by one, and so does what has a row in its way.
+            for row in rows {
+                inserted.push(all || self.insert_row(row).await?);
             }
-        }
-        let mut inserted = Vec::with_capacity(orders.len());
-        for (id, placed) in orders {
-            inserted.push(self.insert(*id, placed).await?);
         }
         Ok(inserted)
     }
 
     async fn settle_all(&mut self, settles: &[(Gid, Decision)]) -> Result<usize, sqlx::Error> {
-        let rows = settles.iter().map(|(id, decision)| Settled { order_id: id.to_string(), status: settled(*decision).code() });
         let mut settled = 0;
-        for list in encoded(lists(rows))? {
+        for list in settled_lists(settles)? {
             settled += sqlx::query(SETTLE_ALL).bind(list).execute(&mut *self.0).await?.rows_affected();
         }
         changed(settled)
     }
+}
+
+fn settled_lists(settles: &[(Gid, Decision)]) -> Result<Vec<String>, sqlx::Error> {
+    encoded(lists(settles.iter().map(|(id, decision)| (id.to_string(), settled(*decision).code()))))
 }
 
 fn encoded(lists: Result<Vec<String>, serde_json::Error>) -> Result<Vec<String>, sqlx::Error> {

@@ -1,6 +1,7 @@
 //! What all MySQL and MariaDB databases have in common: how a URL names them, how a session must be set up, how their clock is
 //! read, how migrations run on them, how a statement takes many rows.
 
+pub mod inserts;
 pub mod lists;
 
 use std::str::FromStr;

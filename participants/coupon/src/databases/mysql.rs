@@ -34,30 +34,16 @@ const HOLD: &str = concat!(
 const APPLY: &str =
     concat!("UPDATE ", mysql_list!(coupon_id id, state int, gid id), coupon_of_list!(), "SET c.state = v.state, c.gid = v.gid");
 
-/// A row of a list.
-#[derive(Default, Serialize)]
-struct Item<'a> {
-    coupon_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gid: Option<String>,
-}
-
-fn item_lists<'a>(items: impl Iterator<Item = Item<'a>>) -> Result<Vec<String>, sqlx::Error> {
-    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+fn row_lists<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<Vec<String>, sqlx::Error> {
+    lists(rows).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 fn id_lists(coupon_ids: &[&str]) -> Result<Vec<String>, sqlx::Error> {
-    item_lists(coupon_ids.iter().map(|&coupon_id| Item { coupon_id, ..Item::default() }))
+    row_lists(coupon_ids.iter().map(|coupon_id| (coupon_id,)))
 }
 
 fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
-    item_lists(changes.iter().map(|change| Item {
-        coupon_id: change.coupon_id,
-        state: Some(change.state.code()),
-        gid: change.gid.map(|gid| gid.to_string()),
-    }))
+    row_lists(changes.iter().map(|change| (change.coupon_id, change.state.code(), change.gid.map(|gid| gid.to_string()))))
 }
 
 impl CouponStore for CouponRows<'_, MySql> {

@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
 use sqlx::{MySql, MySqlConnection, migrate::Migrator, raw_sql};
 use tcc_database::{mysql::lists::lists, mysql_list, mysql_now};
 use tcc_participant::Store;
@@ -93,26 +92,10 @@ keeping! {
     sums: SUMS
 }
 
-/// A row of a list.
-#[derive(Serialize)]
-struct Item<'a> {
-    sku: &'a str,
-    bucket: u8,
-    available: i64,
-    sold: i64,
-    settled: i64,
-}
-
-/// A place in a list.
-#[derive(Serialize)]
-struct PlaceItem<'a> {
-    sku: &'a str,
-    bucket: u8,
-}
-
+/// For each statement that changes rows: none minds values that come after its columns.
 fn change_lists(changes: &[Change<'_>]) -> Result<Vec<String>, sqlx::Error> {
-    let item = |&Change { sku, bucket, available, sold, settled }| Item { sku, bucket, available, sold, settled };
-    lists(changes.iter().map(item)).map_err(|error| sqlx::Error::Encode(error.into()))
+    let row = |&Change { sku, bucket, available, sold, settled }| (sku, bucket, available, sold, settled);
+    lists(changes.iter().map(row)).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl StockRows<'_, MySql> {
@@ -164,9 +147,9 @@ impl StockRows<'_, MySql> {
         statement: &'static str,
         places: impl Iterator<Item = Place<'a>>,
     ) -> Result<Vec<Read>, sqlx::Error> {
-        let items = places.map(|Place { sku, bucket }| PlaceItem { sku, bucket });
+        let places = places.map(|Place { sku, bucket }| (sku, bucket));
         let mut rows = Vec::new();
-        for list in lists(items).map_err(|error| sqlx::Error::Encode(error.into()))? {
+        for list in lists(places).map_err(|error| sqlx::Error::Encode(error.into()))? {
             rows.extend(sqlx::query_as(statement).bind(list).fetch_all(&mut *self.0).await?);
         }
         Ok(rows)

@@ -13,53 +13,65 @@ const BRIEF_MAX: usize = 680;
 /// Most characters of a `name` column.
 const NAME_MAX: usize = 512;
 
-/// A list of rows that is bound as one JSON text, as the table `v`; takes the columns' names and kinds: `int`, `gid` (32 digits, for
+/// A list of rows that is bound as one JSON text, as the table `v`; takes the columns' names and kinds, in the order of each row's
+/// values (a server finds a value by its place for three quarters of what it costs by a name): `int`, `gid` (32 digits, for
 /// `UNHEX`), `id` (ASCII), `name` (up to 512 characters), `text`, `encoded` (for `UNHEX` or `FROM_BASE64`), `brief` (the same if it
 /// [`is_brief`](crate::mysql::lists::is_brief)). A list with a `text` or something `encoded` becomes a file on MariaDB, which costs
 /// some milliseconds.
 #[macro_export]
 macro_rules! mysql_list {
-    ($first:ident $kind:ident $(, $name:ident $more:ident)*) => {
+    ($($columns:tt)+) => {
         concat!(
             "JSON_TABLE(?, '$[*]' COLUMNS (",
-            $crate::mysql_column!($first $kind),
-            $(", ", $crate::mysql_column!($name $more),)*
+            $crate::mysql_columns!([0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] $($columns)+),
             ")) AS v"
         )
     };
 }
 
-/// A column of a list. What is absent in a row is NULL; what does not fit is an error.
+/// The columns of a list, each with its place.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! mysql_column {
-    ($name:ident int) => {
-        $crate::mysql_column!(@ $name "BIGINT")
+macro_rules! mysql_columns {
+    ([$place:literal $($places:literal)*] $name:ident $kind:ident) => {
+        $crate::mysql_column!($place $name $kind)
     };
-    ($name:ident gid) => {
-        $crate::mysql_column!(@ $name "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident id) => {
-        $crate::mysql_column!(@ $name "VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident name) => {
-        $crate::mysql_column!(@ $name "VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-    };
-    ($name:ident brief) => {
-        $crate::mysql_column!(@ $name "VARCHAR(680) CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident encoded) => {
-        $crate::mysql_column!(@ $name "LONGTEXT CHARACTER SET ascii COLLATE ascii_bin")
-    };
-    ($name:ident text) => {
-        $crate::mysql_column!(@ $name "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-    };
-    (@ $name:ident $type:literal) => {
-        concat!(stringify!($name), " ", $type, " PATH '$.", stringify!($name), "' ERROR ON ERROR")
+    ([$place:literal $($places:literal)*] $name:ident $kind:ident, $($more:tt)+) => {
+        concat!($crate::mysql_column!($place $name $kind), ", ", $crate::mysql_columns!([$($places)*] $($more)+))
     };
 }
 
-/// Rows as JSON texts, few but none too long.
+/// A column of a list. What is null or absent in a row is NULL; what does not fit is an error.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mysql_column {
+    ($place:literal $name:ident int) => {
+        $crate::mysql_column!(@ $place $name "BIGINT")
+    };
+    ($place:literal $name:ident gid) => {
+        $crate::mysql_column!(@ $place $name "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($place:literal $name:ident id) => {
+        $crate::mysql_column!(@ $place $name "VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($place:literal $name:ident name) => {
+        $crate::mysql_column!(@ $place $name "VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    };
+    ($place:literal $name:ident brief) => {
+        $crate::mysql_column!(@ $place $name "VARCHAR(680) CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($place:literal $name:ident encoded) => {
+        $crate::mysql_column!(@ $place $name "LONGTEXT CHARACTER SET ascii COLLATE ascii_bin")
+    };
+    ($place:literal $name:ident text) => {
+        $crate::mysql_column!(@ $place $name "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    };
+    (@ $place:literal $name:ident $type:literal) => {
+        concat!(stringify!($name), " ", $type, " PATH '$[", $place, "]' ERROR ON ERROR")
+    };
+}
+
+/// Rows as JSON texts, few but none too long. Each row is a tuple: its values in the order of the list's columns, at most 16.
 ///
 /// # Errors
 /// A row is nothing that JSON has.
@@ -108,22 +120,26 @@ pub fn encoded(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Serialize)]
-    struct Row {
-        g: String,
-    }
-
     #[test]
     fn a_list_is_split_before_it_is_too_long_and_a_long_row_stands_alone() {
-        let row = |length: usize| Row { g: "x".repeat(length) };
+        let row = |length: usize| ("x".repeat(length),);
         let lists = lists([row(1), row(2), row(LIST_BYTES_MAX), row(3), row(LIST_BYTES_MAX - 100), row(4)]).unwrap();
         let lengths = |list: &String| serde_json::from_str::<Vec<serde_json::Value>>(list).unwrap().len();
         assert_eq!(lists.iter().map(lengths).collect::<Vec<_>>(), [2, 1, 3]);
-        assert_eq!(lists[0], r#"[{"g":"x"},{"g":"xx"}]"#);
+        assert_eq!(lists[0], r#"[["x"],["xx"]]"#);
+    }
+
+    #[test]
+    fn a_column_is_found_by_its_place() {
+        assert_eq!(
+            mysql_list!(n int, label name),
+            "JSON_TABLE(?, '$[*]' COLUMNS (n BIGINT PATH '$[0]' ERROR ON ERROR, \
+             label VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[1]' ERROR ON ERROR)) AS v"
+        );
     }
 
     #[test]
     fn nothing_is_no_list() {
-        assert_eq!(lists(std::iter::empty::<Row>()).unwrap(), Vec::<String>::new());
+        assert_eq!(lists(std::iter::empty::<(String,)>()).unwrap(), Vec::<String>::new());
     }
 }

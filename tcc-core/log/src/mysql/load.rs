@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
 use sqlx::{MySqlConnection, mysql::MySqlRow, query};
 use tcc_types::{BranchId, Gid};
 
@@ -22,16 +21,9 @@ pub(super) const BRANCHES: &str =
 pub(super) const BRANCH_KEYS: &str =
     concat!("SELECT b.gid, b.branch_id FROM ", list!(g gid, branch_id id), branches!(), "AND b.branch_id = v.branch_id");
 
-/// A row that is a branch's key.
-#[derive(Serialize)]
-struct Key<'a> {
-    g: String,
-    branch_id: &'a str,
-}
-
 /// Keys of branches as lists for [`BRANCH_KEYS`].
 pub(super) fn key_lists<'a>(keys: impl IntoIterator<Item = (Gid, &'a BranchId)>) -> Result<Vec<String>, Fault> {
-    lists(keys.into_iter().map(|(gid, branch)| Key { g: digits(gid), branch_id: branch.as_str() }))
+    lists(keys.into_iter().map(|(gid, branch)| (digits(gid), branch.as_str())))
 }
 
 /// Runs a text over lists that it takes as its only value; returns the rows of all of them.

@@ -7,8 +7,11 @@ use tcc_types::{Entropy, Gid};
 use crate::{Error, fault::Fault};
 
 pub(super) use tcc_database::{
-    mysql::lists::{encoded, is_brief, is_name},
-    mysql_list as list,
+    mysql::{
+        inserts::{Insert, Piece},
+        lists::{encoded, is_brief, is_name},
+    },
+    mysql_insert, mysql_list as list,
 };
 
 /// Looks up each transaction `t` of a list by its primary key, in the list's order, and never in another way.
@@ -27,21 +30,15 @@ macro_rules! branches {
 }
 pub(super) use branches;
 
-/// Rows as JSON texts, few but none too long.
+/// Rows as JSON texts, few but none too long; each a tuple in the order of the columns.
 pub(super) fn lists<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<String>, Fault> {
     let lists = tcc_database::mysql::lists::lists(rows);
     Ok(lists.map_err(|error| Error::Unusable(format!("a row cannot be stored: {error}")))?)
 }
 
-/// A row that is only a gid.
-#[derive(Serialize)]
-struct OnlyGid {
-    g: String,
-}
-
 /// Gids as lists.
 pub(super) fn gid_lists(gids: &[Gid]) -> Result<Vec<String>, Fault> {
-    lists(gids.iter().map(|gid| OnlyGid { g: digits(*gid) }))
+    lists(gids.iter().map(|gid| (digits(*gid),)))
 }
 
 /// A gid as it stands in a list.

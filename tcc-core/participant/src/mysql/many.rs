@@ -5,7 +5,12 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use sqlx::{MySqlConnection, Row as _, mysql::MySqlRow, query};
+use sqlx::{
+    MySql, MySqlConnection, Row as _,
+    mysql::{MySqlArguments, MySqlRow},
+    query,
+    query::Query,
+};
 use tcc_barrier::{Kept, Look, Request};
 use tcc_database::{
     mysql::lists::{encoded, is_brief, lists},
@@ -25,24 +30,32 @@ macro_rules! by_key {
 
 /// Gives 1 to `LAST_INSERT_ID` where a Try is late, and nothing where none is: a late one changes no row, but shows.
 macro_rules! insert_tried {
-    ($bytes:ident) => {
+    ($type_url:literal, $coordinator:literal, $($columns:tt)+) => {
         concat!(
             "INSERT INTO tcc_branches (gid, branch_id, status, `empty`, type_url, request_fingerprint, coordinator, reserved, ",
             "output_type_url, output_value, not_after, ask_after, created_at, changed_at, touched_by) ",
-            "SELECT v.gid, v.branch_id, 1, 0, v.type_url, FROM_BASE64(v.fingerprint), v.coordinator, FROM_BASE64(v.reserved), ",
-            "v.output_type_url, FROM_BASE64(v.output_value), v.not_after, v.ask_after, ",
+            "SELECT v.gid, v.branch_id, 1, 0, ",
+            $type_url,
+            ", FROM_BASE64(v.fingerprint), ",
+            $coordinator,
+            ", FROM_BASE64(v.reserved), v.output_type_url, FROM_BASE64(v.output_value), v.not_after, v.ask_after, ",
             mysql_now!(),
             ", ",
             mysql_now!(),
             ", ? FROM ",
-            mysql_list!(
-                gid id, branch_id id, type_url name, fingerprint brief, coordinator id, reserved $bytes, output_type_url name,
-                output_value $bytes, not_after int, ask_after int
-            ),
+            mysql_list!($($columns)+),
             " WHERE IF(",
             mysql_now!(),
             " <= v.not_after, TRUE, LAST_INSERT_ID(1) = 0) ",
             found!()
+        )
+    };
+    ($bytes:ident) => {
+        insert_tried!(
+            "v.type_url",
+            "v.coordinator",
+            gid id, branch_id id, fingerprint brief, not_after int, ask_after int, reserved $bytes, output_type_url name,
+            output_value $bytes, type_url name, coordinator id
         )
     };
 }
@@ -51,6 +64,13 @@ const INSERT_TRIED: &str = insert_tried!(encoded);
 
 /// The same where all that is foreseen is short, as it nearly always is.
 const INSERT_TRIED_BRIEF: &str = insert_tried!(brief);
+
+/// The same where moreover all have one type and one coordinator, as they nearly always have: these are bound once.
+const INSERT_TRIED_ALIKE: &str = insert_tried!(
+    "?",
+    "?",
+    gid id, branch_id id, fingerprint brief, not_after int, ask_after int, reserved brief, output_type_url name, output_value brief
+);
 
 const SETTLE_TRIED: &str = concat!(
     "UPDATE ",
@@ -119,84 +139,38 @@ const KEEP_REFUSALS: &str = concat!(
     "t.reserved = NULL, t.output_type_url = NULL, t.output_value = NULL WHERE t.status = 1"
 );
 
-/// A row of a list: a key, and what else the statement says of it.
-#[derive(Serialize)]
-struct Item<'a, T: Serialize> {
-    gid: String,
-    branch_id: &'a str,
-    #[serde(flatten)]
-    more: T,
+type MySqlQuery = Query<'static, MySql, MySqlArguments>;
+
+/// The key of a row of a list.
+fn of(key: &BranchKey) -> (String, &str) {
+    (key.gid.to_string(), key.branch.as_str())
 }
 
-fn item<T: Serialize>(key: &BranchKey, more: T) -> Item<'_, T> {
-    Item { gid: key.gid.to_string(), branch_id: key.branch.as_str(), more }
-}
+/// What is kept of a Try in a row of a list.
+type Reserved<'a> = (Option<String>, Option<&'a str>, Option<String>);
 
-/// Nothing else.
-#[derive(Serialize)]
-struct Key {}
-
-#[derive(Serialize)]
-struct Place {
-    place: usize,
-}
-
-#[derive(Serialize)]
-struct Tried<'a> {
-    type_url: &'a str,
-    fingerprint: String,
-    coordinator: &'a str,
-    not_after: i64,
-    ask_after: i64,
-    #[serde(flatten)]
-    foreseen: Option<Reserved<'a>>,
-}
-
-#[derive(Serialize)]
-struct Settled {
-    status: i64,
-}
-
-#[derive(Serialize)]
-struct Cancelled {
-    not_after: i64,
-}
-
-#[derive(Serialize)]
-struct Reserved<'a> {
-    reserved: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_type_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_value: Option<String>,
-}
-
-impl<'a> From<Kept<'a>> for Reserved<'a> {
-    fn from(kept: Kept<'a>) -> Self {
-        Self {
-            reserved: encoded(kept.reserved),
-            output_type_url: kept.output.map(|output| output.type_url.as_str()),
-            output_value: kept.output.map(|output| encoded(&output.value)),
-        }
-    }
+fn reserved(kept: Option<Kept<'_>>) -> Reserved<'_> {
+    let output = kept.and_then(|kept| kept.output);
+    (
+        kept.map(|kept| encoded(kept.reserved)),
+        output.map(|output| output.type_url.as_str()),
+        output.map(|output| encoded(&output.value)),
+    )
 }
 
 fn is_kept_brief(kept: Kept<'_>) -> bool {
     is_brief(kept.reserved) && kept.output.is_none_or(|output| is_brief(&output.value))
 }
 
-#[derive(Serialize)]
-struct Refused<'a> {
-    code: &'a str,
-    message: &'a str,
-}
-
-fn texts<'a, T: Serialize>(items: impl IntoIterator<Item = Item<'a, T>>) -> Result<Vec<String>, sqlx::Error> {
-    lists(items).map_err(|error| sqlx::Error::Encode(error.into()))
+fn texts<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<String>, sqlx::Error> {
+    lists(rows).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 fn places(keys: &[&BranchKey]) -> Result<Vec<String>, sqlx::Error> {
-    texts(keys.iter().enumerate().map(|(place, key)| item(key, Place { place })))
+    texts(keys.iter().enumerate().map(|(place, key)| {
+        let (gid, branch) = of(key);
+        (place, gid, branch)
+    }))
 }
 
 fn place(row: &MySqlRow) -> Result<usize, sqlx::Error> {
@@ -216,18 +190,27 @@ struct Marking {
 async fn mark(
     conn: &mut MySqlConnection,
     sql: &'static str,
-    mark_first: bool,
     lists: Vec<String>,
+    bound: impl Fn(MySqlQuery, i64, String) -> MySqlQuery,
 ) -> Result<Marking, sqlx::Error> {
     let mark = SystemEntropy.next_u64().cast_signed();
     let mut marking = Marking { mark, counted: 0, told: false };
     for list in lists {
-        let query = if mark_first { query(sql).bind(mark).bind(list) } else { query(sql).bind(list).bind(mark) };
-        let done = query.execute(&mut *conn).await?;
+        let done = bound(query(sql), mark, list).execute(&mut *conn).await?;
         marking.counted += done.rows_affected();
         marking.told |= done.last_insert_id() != 0;
     }
     Ok(marking)
+}
+
+/// Binds the list, then the mark.
+fn mark_last(query: MySqlQuery, mark: i64, list: String) -> MySqlQuery {
+    query.bind(list).bind(mark)
+}
+
+/// Binds the mark, then the list.
+fn mark_first(query: MySqlQuery, mark: i64, list: String) -> MySqlQuery {
+    query.bind(mark).bind(list)
 }
 
 /// Those of the keys' rows that have the mark, by place, with what `of` takes from each.
@@ -245,25 +228,40 @@ async fn marked<T: Clone>(
     answers(keys.len(), unchanged, found.iter().map(|row| Ok((place(row)?, of(row)?))))
 }
 
+/// What a Try asks for, and whose it is.
+fn asked(call: &TryCall) -> (&str, &str) {
+    (&call.payload.type_url, call.coordinator.as_str())
+}
+
+/// The same of all, if they agree.
+fn all_asked<'a>(calls: &[&'a TryCall]) -> Option<(&'a str, &'a str)> {
+    let first = asked(calls.first()?);
+    calls.iter().all(|call| asked(call) == first).then_some(first)
+}
+
 pub(super) async fn insert_tried(
     conn: &mut MySqlConnection,
     calls: &[&TryCall],
     foreseen: &[Option<Kept<'_>>],
 ) -> Result<Vec<bool>, sqlx::Error> {
-    let rows = texts(calls.iter().zip(foreseen).map(|(call, foreseen)| {
-        let more = Tried {
-            type_url: &call.payload.type_url,
-            fingerprint: encoded(Request::from(*call).fingerprint.as_slice()),
-            coordinator: call.coordinator.as_str(),
-            not_after: call.not_after.as_micros(),
-            ask_after: call.ask_after.as_micros(),
-            foreseen: foreseen.map(Reserved::from),
-        };
-        item(&call.key, more)
-    }))?;
     let are_brief = foreseen.iter().flatten().copied().all(is_kept_brief);
-    let sql = if are_brief { INSERT_TRIED_BRIEF } else { INSERT_TRIED };
-    let Marking { mark, counted, told: late } = mark(conn, sql, true, rows).await?;
+    let alike = all_asked(calls).filter(|_| are_brief);
+    let rows = texts(calls.iter().zip(foreseen).map(|(call, foreseen)| {
+        let (gid, branch) = of(&call.key);
+        let fingerprint = encoded(Request::from(*call).fingerprint.as_slice());
+        let (not_after, ask_after) = (call.not_after.as_micros(), call.ask_after.as_micros());
+        let (reserved, output_type_url, output) = reserved(*foreseen);
+        // Null where they are bound once.
+        let (type_url, coordinator) = Some(asked(call)).filter(|_| alike.is_none()).unzip();
+        (gid, branch, fingerprint, not_after, ask_after, reserved, output_type_url, output, type_url, coordinator)
+    }))?;
+    let Marking { mark, counted, told: late } = match alike {
+        Some((type_url, coordinator)) => {
+            let bound = |query: MySqlQuery, mark, list| query.bind(type_url).bind(coordinator).bind(mark).bind(list);
+            mark(conn, INSERT_TRIED_ALIKE, rows, bound).await?
+        }
+        None => mark(conn, if are_brief { INSERT_TRIED_BRIEF } else { INSERT_TRIED }, rows, mark_first).await?,
+    };
     if counted == 0 {
         return Ok(vec![false; calls.len()]);
     }
@@ -279,8 +277,11 @@ pub(super) async fn settle_tried(
     conn: &mut MySqlConnection,
     settles: &[(&BranchKey, Decision)],
 ) -> Result<Vec<Option<Bytes>>, sqlx::Error> {
-    let rows = settles.iter().map(|(key, decision)| item(key, Settled { status: settled(*decision).code() }));
-    let Marking { mark, counted, .. } = mark(conn, SETTLE_TRIED, false, texts(rows)?).await?;
+    let rows = settles.iter().map(|(key, decision)| {
+        let (gid, branch) = of(key);
+        (gid, branch, settled(*decision).code())
+    });
+    let Marking { mark, counted, .. } = mark(conn, SETTLE_TRIED, texts(rows)?, mark_last).await?;
     if counted == 0 {
         return Ok(vec![None; settles.len()]);
     }
@@ -289,8 +290,11 @@ pub(super) async fn settle_tried(
 }
 
 pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, calls: &[&CancelCall]) -> Result<Vec<bool>, sqlx::Error> {
-    let rows = calls.iter().map(|call| item(&call.key, Cancelled { not_after: call.not_after.as_micros() }));
-    let Marking { mark, counted, .. } = mark(conn, INSERT_CANCELLED, true, texts(rows)?).await?;
+    let rows = calls.iter().map(|call| {
+        let (gid, branch) = of(&call.key);
+        (gid, branch, call.not_after.as_micros())
+    });
+    let Marking { mark, counted, .. } = mark(conn, INSERT_CANCELLED, texts(rows)?, mark_first).await?;
     // One for each that it made, two for each that was there.
     if usize::try_from(counted) == Ok(calls.len()) {
         return Ok(vec![true; calls.len()]);
@@ -300,7 +304,7 @@ pub(super) async fn insert_cancelled(conn: &mut MySqlConnection, calls: &[&Cance
 }
 
 pub(super) async fn look(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Result<Look, sqlx::Error> {
-    mark(conn, TOUCH, false, texts(keys.iter().map(|key| item(key, Key {})))?).await?;
+    mark(conn, TOUCH, texts(keys.iter().map(|key| of(key)))?, mark_last).await?;
     let mut found = Vec::with_capacity(keys.len());
     for list in places(keys)? {
         found.extend(query(LOOK).bind(list).fetch_all(&mut *conn).await?);
@@ -312,13 +316,19 @@ pub(super) async fn look(conn: &mut MySqlConnection, keys: &[&BranchKey]) -> Res
 }
 
 pub(super) async fn keep_reserved(conn: &mut MySqlConnection, kept: &[Kept<'_>]) -> Result<(), sqlx::Error> {
-    let rows = kept.iter().map(|kept| item(kept.key, Reserved::from(*kept)));
+    let rows = kept.iter().map(|kept| {
+        let ((gid, branch), (reserved, output_type_url, output)) = (of(kept.key), reserved(Some(*kept)));
+        (gid, branch, reserved, output_type_url, output)
+    });
     let are_brief = kept.iter().copied().all(is_kept_brief);
     keep(conn, if are_brief { KEEP_BRIEF } else { KEEP_RESERVED }, texts(rows)?, kept.len()).await
 }
 
 pub(super) async fn keep_refusals(conn: &mut MySqlConnection, refused: &[(&BranchKey, &Refusal)]) -> Result<(), sqlx::Error> {
-    let rows = refused.iter().map(|(key, refusal)| item(key, Refused { code: &refusal.code, message: &refusal.message }));
+    let rows = refused.iter().map(|(key, refusal)| {
+        let (gid, branch) = of(key);
+        (gid, branch, refusal.code.as_str(), refusal.message.as_str())
+    });
     keep(conn, KEEP_REFUSALS, texts(rows)?, refused.len()).await
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use sqlx::{MySqlConnection, query};
+use sqlx::{MySql, MySqlConnection, mysql::MySqlArguments, query, query::Query};
 use tcc_types::{Gid, Timestamp};
 
 use super::marked;
@@ -12,7 +12,7 @@ use crate::{
     fault::Fault,
     mysql::{
         load::{fetch, load},
-        values::{Marks, digits, encoded, is_brief, is_name, list, lists},
+        values::{Insert, Marks, Piece, digits, encoded, is_brief, is_name, list, lists, mysql_insert},
     },
     rows::{self, Columns, head_columns},
     writer::{
@@ -21,25 +21,41 @@ use crate::{
     },
 };
 
+macro_rules! insert {
+    () => {
+        concat!("INSERT INTO tcc_log_transactions (", head_columns!(), ", touched_by) ")
+    };
+}
+
 /// Counts one row for each that it inserts and two for each that was in the way, by its gid or by its key.
+macro_rules! found {
+    () => {
+        " ON DUPLICATE KEY UPDATE found = 1 - tcc_log_transactions.found"
+    };
+}
+
 pub(super) const INSERT: &str = concat!(
-    "INSERT INTO tcc_log_transactions (",
-    head_columns!(),
-    ", touched_by) SELECT UNHEX(v.g), v.status, v.initiator, v.idempotency_key, FROM_BASE64(v.fingerprint), v.try_order, \
-     v.decides, v.branch_count, v.try_until, v.decide_by, v.created_at, v.decided_at, v.decided_at, v.next_attempt_at, v.cause, \
-     v.owner, UNHEX(?) FROM ",
+    insert!(),
+    "SELECT UNHEX(v.g), v.status, v.initiator, v.idempotency_key, FROM_BASE64(v.fingerprint), v.try_order, v.decides, \
+     v.branch_count, v.try_until, v.decide_by, ?, v.decided_at, v.decided_at, v.next_attempt_at, v.cause, v.owner, UNHEX(?) FROM ",
     list!(
         g gid, status int, initiator id, idempotency_key id, fingerprint brief, try_order int, decides int, branch_count int,
-        try_until int, decide_by int, created_at int, decided_at int, next_attempt_at int, cause name, owner int
+        try_until int, decide_by int, decided_at int, next_attempt_at int, cause name, owner int
     ),
-    " ON DUPLICATE KEY UPDATE found = 1 - tcc_log_transactions.found"
+    found!()
 );
 
+const INSERT_VALUES: Insert =
+    mysql_insert!(concat!(insert!(), "VALUES "), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UNHEX(?))", found!());
+
 macro_rules! insert_branches {
+    () => {
+        "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) "
+    };
     ($text:ident $bytes:ident) => {
         concat!(
-            "INSERT INTO tcc_log_branches (gid, branch_id, seq, participant, type_url, payload) \
-             SELECT UNHEX(v.g), v.branch_id, v.seq, v.participant, v.type_url, FROM_BASE64(v.payload) FROM ",
+            insert_branches!(),
+            "SELECT UNHEX(v.g), v.branch_id, v.seq, v.participant, v.type_url, FROM_BASE64(v.payload) FROM ",
             list!(g gid, branch_id id, seq int, participant id, type_url $text, payload $bytes)
         )
     };
@@ -50,6 +66,8 @@ pub(super) const INSERT_BRANCHES: &str = insert_branches!(text encoded);
 /// The same where all that is stored is short, as it nearly always is.
 pub(super) const INSERT_BRIEF_BRANCHES: &str = insert_branches!(name brief);
 
+const INSERT_BRANCH_VALUES: Insert = mysql_insert!(concat!(insert_branches!(), "VALUES "), "(?, ?, ?, ?, ?, ?)", "");
+
 pub(super) const GIDS_BY_KEY: &str = concat!(
     "SELECT t.gid, t.initiator, t.idempotency_key FROM ",
     list!(initiator id, idempotency_key id),
@@ -57,65 +75,68 @@ pub(super) const GIDS_BY_KEY: &str = concat!(
      ON t.initiator = v.initiator AND t.idempotency_key = v.idempotency_key"
 );
 
-#[derive(Serialize)]
-struct Head<'a> {
-    g: String,
-    status: i64,
-    initiator: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    try_order: i64,
-    decides: i64,
-    branch_count: i64,
-    try_until: i64,
-    decide_by: i64,
-    created_at: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decided_at: Option<i64>,
-    next_attempt_at: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<String>,
-    owner: i64,
+type MySqlQuery = Query<'static, MySql, MySqlArguments>;
+
+/// A row of [`INSERT`].
+fn head_row((gid, head): &(Gid, NewHead<'_>)) -> impl Serialize {
+    (
+        digits(*gid),
+        head.status,
+        head.initiator,
+        head.key,
+        head.fingerprint.map(encoded),
+        head.try_order,
+        head.decides,
+        head.branch_count,
+        head.try_until,
+        head.decide_by,
+        head.decided_at,
+        head.next_attempt_at,
+        head.cause.as_deref(),
+        head.owner,
+    )
 }
 
-impl<'a> Head<'a> {
-    fn new(gid: Gid, head: NewHead<'a>) -> Self {
-        Self {
-            g: digits(gid),
-            status: head.status,
-            initiator: head.initiator,
-            idempotency_key: head.key,
-            fingerprint: head.fingerprint.map(encoded),
-            try_order: head.try_order,
-            decides: head.decides,
-            branch_count: head.branch_count,
-            try_until: head.try_until,
-            decide_by: head.decide_by,
-            created_at: head.created_at,
-            decided_at: head.decided_at,
-            next_attempt_at: head.next_attempt_at,
-            cause: head.cause,
-            owner: head.owner,
-        }
-    }
+/// A row of [`INSERT_VALUES`].
+fn bind_head(query: MySqlQuery, head: &NewHead<'_>, mark: &str) -> MySqlQuery {
+    query
+        .bind(head.gid)
+        .bind(head.status)
+        .bind(head.initiator)
+        .bind(head.key)
+        .bind(head.fingerprint)
+        .bind(head.try_order)
+        .bind(head.decides)
+        .bind(head.branch_count)
+        .bind(head.try_until)
+        .bind(head.decide_by)
+        .bind(head.created_at)
+        .bind(head.decided_at)
+        .bind(head.decided_at)
+        .bind(head.next_attempt_at)
+        .bind(head.cause.as_deref())
+        .bind(head.owner)
+        .bind(mark)
 }
 
-#[derive(Serialize)]
-struct Branch<'a> {
-    g: String,
-    branch_id: &'a str,
-    seq: i64,
-    participant: &'a str,
-    type_url: &'a str,
-    payload: String,
+/// A branch with its place in the initiator's order.
+type Sequenced<'a> = (Gid, i64, &'a NewBranch);
+
+/// A row of [`INSERT_BRANCHES`].
+fn branch_row((gid, seq, new): &Sequenced<'_>) -> impl Serialize {
+    let (payload, participant) = (&new.payload, new.participant.as_str());
+    (digits(*gid), new.branch.as_str(), *seq, participant, payload.type_url.as_str(), encoded(&payload.value))
 }
 
-#[derive(Serialize)]
-struct Key<'a> {
-    initiator: &'a str,
-    idempotency_key: &'a str,
+/// A row of [`INSERT_BRANCH_VALUES`].
+fn bind_branch(query: MySqlQuery, (gid, seq, new): &Sequenced<'_>) -> MySqlQuery {
+    query
+        .bind(&gid.as_bytes()[..])
+        .bind(new.branch.as_str())
+        .bind(*seq)
+        .bind(new.participant.as_str())
+        .bind(new.payload.type_url.as_str())
+        .bind(&new.payload.value[..])
 }
 
 pub(super) async fn apply(
@@ -146,13 +167,22 @@ async fn insert(
     now: Timestamp,
     mark: &str,
 ) -> Result<HashSet<Gid>, Fault> {
-    let heads = beginnings
-        .iter()
-        .map(|beginning| Ok(Head::new(beginning.gid(), beginning.head(now)?)))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let heads =
+        beginnings.iter().map(|beginning| Ok((beginning.gid(), beginning.head(now)?))).collect::<Result<Vec<_>, Error>>()?;
     let mut counted = 0;
-    for list in lists(heads)? {
-        counted += query(INSERT).bind(mark).bind(list).execute(&mut *connection).await?.rows_affected();
+    for piece in INSERT_VALUES.pieces(&heads, |(_, head)| head.cause.as_ref().map_or(0, String::len)) {
+        match piece {
+            Piece::Values(text, heads) => {
+                let query = heads.iter().fold(query(text), |query, (_, head)| bind_head(query, head, mark));
+                counted += query.execute(&mut *connection).await?.rows_affected();
+            }
+            Piece::List(heads) => {
+                for list in lists(heads.iter().map(head_row))? {
+                    let query = query(INSERT).bind(now.as_micros()).bind(mark).bind(list);
+                    counted += query.execute(&mut *connection).await?.rows_affected();
+                }
+            }
+        }
     }
     let gids: Vec<Gid> = beginnings.iter().map(Beginning::gid).collect();
     if counted == gids.len() as u64 {
@@ -163,24 +193,24 @@ async fn insert(
 }
 
 /// Inserts branches, each with its place in the initiator's order.
-pub(super) async fn insert_branches(
-    connection: &mut MySqlConnection,
-    branches: &[(Gid, i64, &NewBranch)],
-) -> Result<(), Fault> {
-    let mut ordered: Vec<_> = branches.iter().collect();
+pub(super) async fn insert_branches(connection: &mut MySqlConnection, branches: &[Sequenced<'_>]) -> Result<(), Fault> {
+    let mut ordered = branches.to_vec();
     ordered.sort_unstable_by_key(|(gid, _, new)| (*gid, &new.branch));
-    let is_brief = |(_, _, new): &&(Gid, i64, &NewBranch)| is_name(&new.payload.type_url) && is_brief(&new.payload.value);
-    let text = if ordered.iter().all(is_brief) { INSERT_BRIEF_BRANCHES } else { INSERT_BRANCHES };
-    let rows = ordered.into_iter().map(|(gid, seq, new)| Branch {
-        g: digits(*gid),
-        branch_id: new.branch.as_str(),
-        seq: *seq,
-        participant: new.participant.as_str(),
-        type_url: new.payload.type_url.as_str(),
-        payload: encoded(&new.payload.value),
-    });
-    for list in lists(rows)? {
-        query(text).bind(list).execute(&mut *connection).await?;
+    let bytes = |(_, _, new): &Sequenced<'_>| new.payload.type_url.len() + new.payload.value.len();
+    for piece in INSERT_BRANCH_VALUES.pieces(&ordered, bytes) {
+        match piece {
+            Piece::Values(text, branches) => {
+                let query = branches.iter().fold(query(text), bind_branch);
+                query.execute(&mut *connection).await?;
+            }
+            Piece::List(branches) => {
+                let is_brief = |(_, _, new): &Sequenced<'_>| is_name(&new.payload.type_url) && is_brief(&new.payload.value);
+                let text = if branches.iter().all(is_brief) { INSERT_BRIEF_BRANCHES } else { INSERT_BRANCHES };
+                for list in lists(branches.iter().map(branch_row))? {
+                    query(text).bind(list).execute(&mut *connection).await?;
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -193,7 +223,7 @@ async fn find_standing(
     let by_gid = load(connection, &losers(beginnings, inserted)).await?;
     let mut standing = Standing { by_gid, ..Standing::default() };
     let keys = standing.missing_keys(beginnings, inserted);
-    let keys = keys.into_iter().map(|(initiator, key)| Key { initiator: initiator.as_str(), idempotency_key: key.as_str() });
+    let keys = keys.into_iter().map(|(initiator, key)| (initiator.as_str(), key.as_str()));
     let rows = fetch(connection, GIDS_BY_KEY, &lists(keys)?).await?;
     let mut gids = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -38,29 +38,10 @@ pub(super) const DECIDE: &str = decide!(text);
 /// The same where every cause is short, as it nearly always is.
 pub(super) const DECIDE_BRIEF: &str = decide!(name);
 
-#[derive(Serialize)]
-struct Decision<'a> {
-    g: String,
-    status: i64,
-    next_attempt_at: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    votes: Option<i64>,
-    owner: i64,
-}
-
-impl<'a> Decision<'a> {
-    fn new(wanted: &'a Wanted) -> Self {
-        Self {
-            g: digits(wanted.gid),
-            status: wanted.status.code(),
-            next_attempt_at: wanted.next_attempt_at.as_micros(),
-            cause: wanted.cause.as_deref(),
-            votes: wanted.votes,
-            owner: wanted.owner,
-        }
-    }
+/// A row of [`DECIDE`].
+fn decision_row(wanted: &Wanted) -> impl Serialize {
+    let Wanted { gid, status, next_attempt_at, cause, votes, owner } = wanted;
+    (digits(*gid), status.code(), next_attempt_at.as_micros(), cause, votes, owner)
 }
 
 pub(super) async fn apply(
@@ -77,7 +58,7 @@ pub(super) async fn apply(
     let are_brief = wanted.iter().all(|wanted| wanted.cause.as_deref().is_none_or(is_name));
     let text = if are_brief { DECIDE_BRIEF } else { DECIDE };
     let mut counted = 0;
-    for list in lists(wanted.iter().map(Decision::new))? {
+    for list in lists(wanted.iter().map(decision_row))? {
         let done = query(text).bind(list).bind(now.as_micros()).bind(&mark).execute(&mut *connection).await?;
         counted += done.rows_affected();
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
 use sqlx::{MySqlConnection, query};
 use tcc_types::Gid;
 
@@ -33,12 +32,6 @@ pub(super) const RAISE: &str = concat!(
 
 pub(super) const LOWER: &str = concat!("UPDATE ", list!(g gid), transactions!(), "SET t.branch_count = t.branch_count - 1");
 
-#[derive(Serialize)]
-struct Raise {
-    g: String,
-    branches_max: u32,
-}
-
 pub(super) async fn apply(
     connection: &mut MySqlConnection,
     asks: &mut [Ask<Enlist, Enlisted>],
@@ -49,7 +42,7 @@ pub(super) async fn apply(
     }
     asks.sort_by_key(|ask| ask.question.gid);
     let mark = marks.take();
-    let raise = |ask: &Ask<Enlist, _>| Raise { g: digits(ask.question.gid), branches_max: ask.question.branches_max };
+    let raise = |ask: &Ask<Enlist, _>| (digits(ask.question.gid), ask.question.branches_max);
     for list in lists(asks.iter().map(raise))? {
         query(RAISE).bind(list).bind(&mark).execute(&mut *connection).await?;
     }

@@ -60,52 +60,16 @@ pub(super) const UNSTICK: &str = concat!(
 pub(super) const ENDED_WITH_STUCK: &str =
     concat!("SELECT t.gid FROM ", list!(g gid), transactions!(), "WHERE t.touched_by = UNHEX(?) AND t.has_stuck = 1");
 
-#[derive(Serialize)]
-struct Parked {
-    g: String,
-    next_attempt_at: i64,
-    has_stuck: u8,
-    owner: i64,
+/// A row of [`PARK`].
+fn parked_row(park: &Park) -> impl Serialize {
+    let next_attempt_at = park.next_attempt_at.as_micros();
+    (digits(park.gid), next_attempt_at, u8::from(has_stuck(park)), rows::owner_number(park.owner))
 }
 
-impl Parked {
-    fn new(park: &Park) -> Self {
-        Self {
-            g: digits(park.gid),
-            next_attempt_at: park.next_attempt_at.as_micros(),
-            has_stuck: u8::from(has_stuck(park)),
-            owner: rows::owner_number(park.owner),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ParkedBranch<'a> {
-    g: String,
-    branch_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    settled: Option<i64>,
-    attempts: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stuck_kind: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stuck_since: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stuck_detail: Option<&'a str>,
-}
-
-impl<'a> ParkedBranch<'a> {
-    fn new(progress: StoredProgress<'a>) -> Self {
-        Self {
-            g: digits(progress.gid),
-            branch_id: progress.branch,
-            settled: progress.settled,
-            attempts: progress.attempts,
-            stuck_kind: progress.stuck_kind,
-            stuck_since: progress.stuck_since,
-            stuck_detail: progress.stuck_detail,
-        }
-    }
+/// A row of [`PARK_BRANCHES`].
+fn progress_row(progress: StoredProgress<'_>) -> impl Serialize {
+    let StoredProgress { gid, branch, settled, attempts, stuck_kind, stuck_since, stuck_detail } = progress;
+    (digits(gid), branch, settled, attempts, stuck_kind, stuck_since, stuck_detail)
 }
 
 pub(super) async fn park(connection: &mut MySqlConnection, asks: &mut [Ask<Park, ()>], marks: &mut Marks) -> Result<(), Fault> {
@@ -115,7 +79,7 @@ pub(super) async fn park(connection: &mut MySqlConnection, asks: &mut [Ask<Park,
     asks.sort_by_key(|ask| ask.question.gid);
     let mark = marks.take();
     let mut counted = 0;
-    for list in lists(asks.iter().map(|ask| Parked::new(&ask.question)))? {
+    for list in lists(asks.iter().map(|ask| parked_row(&ask.question)))? {
         counted += query(PARK).bind(list).bind(&mark).execute(&mut *connection).await?.rows_affected();
     }
     let gids: Vec<Gid> = asks.iter().map(|ask| ask.question.gid).collect();
@@ -124,7 +88,7 @@ pub(super) async fn park(connection: &mut MySqlConnection, asks: &mut [Ask<Park,
     } else {
         marked(connection, &gids, &mark).await?.into_keys().collect()
     };
-    for list in lists(parked_branches(asks, &parked).into_iter().map(ParkedBranch::new))? {
+    for list in lists(parked_branches(asks, &parked).into_iter().map(progress_row))? {
         query(PARK_BRANCHES).bind(list).execute(&mut *connection).await?;
     }
     asks.iter_mut().for_each(|ask| ask.answer(()));

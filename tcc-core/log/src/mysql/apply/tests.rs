@@ -1,19 +1,21 @@
 //! How the statements find their rows, and what they count.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row, query, raw_sql};
+use tcc_database::mysql::inserts::{LONG, SHORT};
 use tcc_servers::{Kind, shared};
-use tcc_types::{Gid, SystemClock, SystemEntropy};
+use tcc_types::{Clock, Gid, Payload, SystemClock, SystemEntropy, TxStatus};
 
 use super::{MARKED, TOUCH, alone, begin, decide, enlist, marked, progress};
 use crate::{
-    DatabaseLog, LogOptions, NewTransaction, TxLog,
+    Begun, DatabaseLog, LogOptions, NewBranch, NewTransaction, TxLog, TxRecord,
     conformance::samples,
     mysql::{
         load,
         values::{Marks, digits, gid_lists},
     },
+    writer::write::{Ask, BeginCancelled, Beginning, Write},
 };
 
 /// A log with a history, and a connection as its writer has one.
@@ -36,7 +38,7 @@ async fn with_history() -> (DatabaseLog, MySqlConnection) {
 
 /// With values in the place of parameters.
 fn explained(text: &str, gids: &[Gid]) -> String {
-    let list = gids.iter().map(|gid| format!("{{\"g\":\"{}\"}}", digits(*gid))).collect::<Vec<_>>().join(",");
+    let list = gids.iter().map(|gid| format!("[\"{}\"]", digits(*gid))).collect::<Vec<_>>().join(",");
     let text = text.replace("JSON_TABLE(?", &format!("JSON_TABLE('[{list}]'")).replace("UNHEX(?)", "UNHEX('00')");
     let values = [
         ("gid > ?", "gid > X'01'"),
@@ -114,8 +116,8 @@ async fn no_statement_scans_a_table_that_grows() {
 async fn an_insert_counts_what_it_made_once_and_what_was_in_its_way_twice() {
     let (log, mut connection) = with_history().await;
     let insert = begin::INSERT.replace("SELECT UNHEX(v.g), v.status, v.initiator", "SELECT UNHEX(v.g), 5, 'market'").replace(
-        "v.try_order, v.decides, v.branch_count, v.try_until, v.decide_by, v.created_at, v.decided_at, v.decided_at, \
-         v.next_attempt_at, v.cause, v.owner",
+        "v.try_order, v.decides, v.branch_count, v.try_until, v.decide_by, ?, v.decided_at, v.decided_at, v.next_attempt_at, \
+         v.cause, v.owner",
         "1, 1, 0, 0, 0, 0, 0, 0, 0, '{}', 0",
     );
     let mut marks = Marks::new(&SystemEntropy);
@@ -127,4 +129,103 @@ async fn an_insert_counts_what_it_made_once_and_what_was_in_its_way_twice() {
         assert_eq!(done.rows_affected(), counted);
         assert_eq!(marked(&mut connection, given, &mark).await.unwrap().len(), made);
     }
+}
+
+/// Begins `mine`, each with two branches, in one transaction with `others`, which are cancelled; what each of the two was told.
+async fn begun_at_once(
+    connection: &mut MySqlConnection,
+    mine: Vec<NewTransaction>,
+    others: Vec<Gid>,
+) -> (Vec<Begun>, Vec<TxRecord>) {
+    let (mut begins, mut begun, mut cancelled) = (Vec::new(), Vec::new(), Vec::new());
+    for new in mine {
+        let (ask, reply) = Ask::new(new);
+        begins.push(Beginning::New(ask));
+        begun.push(reply);
+    }
+    for gid in others {
+        let (ask, reply) = Ask::new(BeginCancelled { gid, by: samples::initiator("market") });
+        begins.push(Beginning::Cancelled(ask));
+        cancelled.push(reply);
+    }
+    let mut transaction = connection.begin().await.unwrap();
+    let mut marks = Marks::new(&SystemEntropy);
+    begin::apply(&mut transaction, &mut begins, samples::past(SystemClock.now()), &mut marks).await.unwrap();
+    transaction.commit().await.unwrap();
+    for beginning in begins {
+        Write::Begin(beginning).deliver();
+    }
+    let mut told = (Vec::new(), Vec::new());
+    for reply in begun {
+        told.0.push(reply.await.unwrap().unwrap());
+    }
+    for reply in cancelled {
+        told.1.push(reply.await.unwrap().unwrap());
+    }
+    told
+}
+
+/// Long pieces, short ones and a list in one batch, and in each of them transactions that are there already, by gid and by key.
+#[tokio::test]
+async fn a_batch_in_pieces_tells_each_what_stands_and_stores_all_of_the_others() {
+    const COUNT: usize = LONG + 2 * SHORT + 10;
+    // Of each kind of piece of branches, one that is too long for a list of brief ones.
+    const LENGTHY: [usize; 3] = [25, 82, COUNT - 1];
+    let (log, mut connection) = with_history().await;
+    let found = |number: &usize| number % 7 == 3;
+    let mut gids: Vec<Gid> = (0..COUNT).map(|_| samples::gid(log.now())).collect();
+    gids.sort_unstable();
+    let new = |number: usize| NewTransaction {
+        gid: gids[number],
+        try_until: samples::future(log.now()).plus(Duration::from_millis(number as u64)),
+        decide_by: samples::future(log.now()).plus(Duration::from_millis(1_000 + number as u64)),
+        branches: vec![samples::branch("b0"), long_branch("b1", if LENGTHY.contains(&number) { 5_000 } else { 3 })],
+        ..samples::keyed(log.now(), &format!("many{number:04}"))
+    };
+    let mine: Vec<NewTransaction> = (0..COUNT).map(new).collect();
+    let standing = |number: usize| match number % 2 {
+        0 => mine[number].clone(),
+        _ => NewTransaction { key: mine[number].key.clone(), ..samples::transaction(log.now(), 1) },
+    };
+    let standing: Vec<(usize, NewTransaction)> = (0..COUNT).filter(found).map(|number| (number, standing(number))).collect();
+    for (_, new) in &standing {
+        assert!(matches!(log.begin(new.clone()).await.unwrap(), Begun::Inserted { .. }));
+    }
+    let cancelled: Vec<Gid> = (0..5).map(|_| samples::gid(log.now())).collect();
+
+    for round in 0..2 {
+        let (told, records) = begun_at_once(&mut connection, mine.clone(), cancelled.clone()).await;
+        for (number, (told, new)) in told.iter().zip(&mine).enumerate() {
+            let before = standing.iter().find(|(other, _)| *other == number).map(|(_, standing)| standing);
+            let stands = before.unwrap_or(new);
+            match told {
+                Begun::Inserted { .. } => assert!(round == 0 && before.is_none(), "{number}"),
+                Begun::Exists(record) => {
+                    assert!(round == 1 || before.is_some(), "{number}");
+                    assert_eq!(record.gid, stands.gid, "{number}");
+                }
+            }
+            let record = log.load(stands.gid).await.unwrap().unwrap();
+            assert_eq!(record.key, stands.key, "{number}");
+            assert_eq!((record.try_until, record.decide_by), (stands.try_until, stands.decide_by), "{number}");
+            assert_eq!((record.fingerprint, record.owner), (Some(stands.fingerprint), stands.owner), "{number}");
+            assert_eq!((record.decided_at, record.finished_at, &record.cause), (None, None, &None), "{number}");
+            let branches: Vec<_> = record.branches.into_iter().map(|branch| (branch.branch, branch.payload)).collect();
+            let expected: Vec<_> = stands.branches.iter().map(|new| (new.branch.clone(), new.payload.clone())).collect();
+            assert_eq!(branches, expected, "{number}");
+            if stands.gid != new.gid {
+                assert!(log.load(new.gid).await.unwrap().is_none(), "{number}");
+            }
+        }
+        assert_eq!(records.iter().map(|record| record.gid).collect::<Vec<_>>(), cancelled);
+        for record in &records {
+            assert_eq!((record.status, record.finished_at), (TxStatus::Cancelled, Some(record.created_at)));
+            assert_eq!(log.load(record.gid).await.unwrap().as_ref(), Some(record));
+        }
+    }
+}
+
+fn long_branch(text: &str, bytes: usize) -> NewBranch {
+    let branch = samples::branch(text);
+    NewBranch { payload: Payload { value: vec![7; bytes].into(), ..branch.payload }, ..branch }
 }

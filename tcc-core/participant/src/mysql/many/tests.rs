@@ -69,6 +69,55 @@ async fn an_insert_counts_what_it_made_once_and_what_was_there_twice() {
     }
 }
 
+/// Whatever the Tries have in common, each row has what its Try said, and a late one has none.
+#[tokio::test]
+async fn tries_are_stored_alike_whether_they_ask_alike_or_not() {
+    const LATE: usize = 2;
+    let mut conn = with_history().await;
+    let (short, long) = (Bytes::from_static(b"short"), Bytes::from(vec![7; 5_000]));
+    let output = tcc_types::Payload { type_url: "answer".to_owned(), value: Bytes::from_static(b"yes") };
+    let mut at = 0;
+    for (types, logs) in [(1, 1), (2, 1), (1, 2)] {
+        for reserved in [&short, &long] {
+            let call = |n: usize| tcc_types::TryCall {
+                key: key(at + n),
+                payload: tcc_types::Payload { type_url: format!("type-{}", n % types), value: Bytes::new() },
+                not_after: Timestamp::from_millis(if n == LATE { 1 } else { (1 << 43) + n as i64 }),
+                ask_after: Timestamp::from_millis((1 << 44) + n as i64),
+                coordinator: tcc_types::LogName::new(format!("log-{}", n % logs)).unwrap(),
+            };
+            let calls: Vec<_> = (0..5).map(call).collect();
+            let kept = |(n, call)| {
+                let call: &tcc_types::TryCall = call;
+                (n != 1).then_some(Kept { key: &call.key, reserved, output: (n > 2).then_some(&output) })
+            };
+            let foreseen: Vec<_> = calls.iter().enumerate().map(kept).collect();
+            let inserted = insert_tried(&mut conn, &calls.iter().collect::<Vec<_>>(), &foreseen).await.unwrap();
+            assert_eq!(inserted, [true, true, false, true, true]);
+            let text = "SELECT type_url, coordinator, not_after, ask_after, reserved, output_type_url, output_value \
+                        FROM tcc_branches WHERE branch_id = ?";
+            for ((n, call), kept) in calls.iter().enumerate().zip(&foreseen) {
+                let row = query(text).bind(call.key.branch.as_str()).fetch_optional(&mut conn).await.unwrap();
+                assert_eq!(row.is_none(), n == LATE);
+                let Some(row) = row else { continue };
+                let asked: (String, String) = (row.get(0), row.get(1));
+                assert_eq!(asked, (call.payload.type_url.clone(), call.coordinator.as_str().to_owned()));
+                let times: (i64, i64) = (row.get(2), row.get(3));
+                assert_eq!(times, (call.not_after.as_micros(), call.ask_after.as_micros()));
+                let stored: (Option<Vec<u8>>, Option<String>, Option<Vec<u8>>) = (row.get(4), row.get(5), row.get(6));
+                let output = kept.and_then(|kept| kept.output);
+                let expected = (
+                    kept.map(|kept| kept.reserved.to_vec()),
+                    output.map(|output| output.type_url.clone()),
+                    output.map(|output| output.value.to_vec()),
+                );
+                assert_eq!(stored, expected);
+            }
+            at += calls.len();
+        }
+    }
+}
+
 /// One list is two texts then, and a place is one in both.
 #[tokio::test]
 async fn a_long_list_is_several_statements_and_answers_in_its_order() {
