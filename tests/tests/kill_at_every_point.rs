@@ -20,11 +20,11 @@ use tcc_cluster::{
 use tcc_coordinator::failpoint;
 use tcc_proto::{
     order::v1::{
-        CancelOrderRequest, ConfirmOrderRequest, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
+        CancelOrderRequest, ConfirmOrderRequest, CreateOrderRequest, GetOrderRequest, GetOrderResponse, Order, OrderStatus,
         order_service_client::OrderServiceClient,
     },
     tcc::v1::{
-        BeginRequest, ConfirmTransactionRequest, EnlistRequest, GetTransactionRequest, TransactionStatus,
+        BeginRequest, ConfirmTransactionRequest, EnlistRequest, GetTransactionRequest, Transaction, TransactionStatus,
         coordinator_client::CoordinatorClient,
     },
 };
@@ -252,13 +252,32 @@ impl Client {
         Ok(())
     }
 
+    /// Repeats a read as any client must: a connection that was tried while the gateway was down may still tell its error.
+    async fn get_order(&self, request: GetOrderRequest) -> Result<GetOrderResponse, Status> {
+        let (read, _) = repeat(|| {
+            let (mut orders, request) = (self.orders.clone(), request.clone());
+            async move { orders.get_order(request).await }
+        })
+        .await?;
+        Ok(read.into_inner())
+    }
+
+    async fn get_transaction(&self, gid: String) -> Result<Option<Transaction>, Status> {
+        let (read, _) = repeat(|| {
+            let (mut coordinator, gid) = (self.coordinator.clone(), gid.clone());
+            async move { coordinator.get(GetTransactionRequest { gid }).await }
+        })
+        .await?;
+        Ok(read.into_inner().transaction)
+    }
+
     /// What was acknowledged stands, before anybody asks for anything again. Returns it in words.
     async fn must_be_kept(&mut self) -> anyhow::Result<String> {
         match self.told() {
             Told::Nothing => Ok("nothing was acknowledged".to_owned()),
             Told::Order(told) => {
                 let request = GetOrderRequest { order_id: told.order_id.clone() };
-                let now = self.orders.get_order(request).await?.into_inner().order.unwrap_or_default();
+                let now = self.get_order(request).await?.order.unwrap_or_default();
                 let kept = match told.status() {
                     // The decision that the client asked for may have been made since.
                     OrderStatus::Held => [OrderStatus::Held, self.scenario.outcome().0].contains(&now.status()),
@@ -271,7 +290,7 @@ impl Client {
                 Ok(format!("{:?} was acknowledged", told.status()))
             }
             Told::Transaction(gid, told) => {
-                let now = self.coordinator.get(GetTransactionRequest { gid }).await?.into_inner().transaction;
+                let now = self.get_transaction(gid).await?;
                 let now = now.unwrap_or_default().status();
                 let decided = [TransactionStatus::Confirming, TransactionStatus::Confirmed];
                 let kept = told == TransactionStatus::Trying || (decided.contains(&told) && decided.contains(&now));
@@ -289,11 +308,11 @@ impl Client {
             Told::Order(told) => {
                 anyhow::ensure!((told.status(), refusal_code(&told)) == (status, code), "came back {told:?}");
                 let request = GetOrderRequest { order_id: told.order_id.clone() };
-                let now = self.orders.get_order(request).await?.into_inner().order.unwrap_or_default();
+                let now = self.get_order(request).await?.order.unwrap_or_default();
                 anyhow::ensure!((now.status(), refusal_code(&now)) == (status, code), "at rest it is {now:?}");
             }
             Told::Transaction(gid, _) => {
-                let now = self.coordinator.get(GetTransactionRequest { gid }).await?.into_inner().transaction;
+                let now = self.get_transaction(gid).await?;
                 let now = now.unwrap_or_default();
                 anyhow::ensure!(now.status() == TransactionStatus::Confirmed, "at rest it is {now:?}");
             }

@@ -119,7 +119,7 @@ impl<D: StockDatabase> BatchParticipant for Inventory<D> {
             tries: Vec::with_capacity(batch.tries.len()),
         };
         let mut outcomes: Vec<Option<Tried<_>>> = Vec::with_capacity(batch.tries.len());
-        let first = batch.tries.first().map(|(branch, _)| branch.key.clone());
+        let keys: Vec<_> = batch.tries.iter().take(2).map(|(branch, _)| branch.key.clone()).collect();
         for (_, payload) in batch.tries {
             match lines_from_proto(payload.lines) {
                 Ok(lines) => {
@@ -132,7 +132,11 @@ impl<D: StockDatabase> BatchParticipant for Inventory<D> {
         // What is only settled can always be had.
         let likely = operations.tries.is_empty() || self.all_had.load(Ordering::Relaxed);
         let skus = operations.tries.iter().flatten().map(Line::sku);
-        let mut aim = first.map_or_else(Aim::default, |first| self.aims.of_batch(&first, skus));
+        let mut aim = match &keys[..] {
+            [] => Aim::default(),
+            [only] => self.aims.of_one(only, skus),
+            [first, ..] => self.aims.of_batch(first, skus),
+        };
         let reservations = run_batch(&mut D::stock(conn), &operations, &mut aim, likely).await;
         self.aims.remember(aim);
         match &reservations {

@@ -22,3 +22,6 @@ pub use self::{
     configuration::{Configuration, all},
     run::{Finding, Report, check},
 };
+
+/// What the checker's own program exits with if a rule is broken: no other failure does.
+pub const BROKEN: u8 = 42;

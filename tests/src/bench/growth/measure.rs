@@ -151,7 +151,8 @@ pub(crate) async fn measure(args: &GrowthArgs, store: Store, state: State, binar
     Ok(found)
 }
 
-/// How often stuck branches were tried while orders came, and while none came: a system that is busy gets to fewer.
+/// How often stuck branches were tried while orders came, and while none came: a system that is busy gets to fewer. To ask for it reads
+/// rows: not between two readings of what was touched.
 struct Attempts {
     before: u64,
     with_orders: u64,
@@ -185,7 +186,8 @@ impl System {
     async fn touched(&mut self, args: &GrowthArgs) -> anyhow::Result<(Cost<ByRelation>, [Levels; 2])> {
         self.prepare().await?;
         let levels = depth::read(&self.cluster).await?;
-        let (before, mut attempts) = (touched::read(&self.cluster).await?, Attempts::begin(self).await?);
+        let mut attempts = Attempts::begin(self).await?;
+        let before = touched::read(&self.cluster).await?;
         let coming = Coming::Evenly { per_second: args.rate, in_flight_max: MANY_IN_FLIGHT as usize };
         let Loaded { orders, lasted, .. } = self.under_load(args.load(), coming).await?;
         let with_orders = cost::less(&touched::read(&self.cluster).await?, &before);
@@ -194,8 +196,8 @@ impl System {
         self.prepare().await?;
         let before = touched::read(&self.cluster).await?;
         self.at_rest(lasted, coming).await?;
-        let background = attempts.ratio(self).await?;
         let at_rest = cost::less(&touched::read(&self.cluster).await?, &before);
+        let background = attempts.ratio(self).await?;
         let basis = Basis { orders, first_orders: WARM_UP_ORDERS, lasted, background };
         Ok((Cost::<ByRelation>::of(&with_orders, &at_rest, basis), levels))
     }

@@ -1,5 +1,7 @@
 //! `tcc-cluster model`: runs the model checker and prints what it explored.
 
+mod mutants;
+
 use std::process::ExitCode;
 
 use clap::Args;
@@ -17,11 +19,20 @@ pub struct ModelArgs {
     /// Names them, and runs none.
     #[arg(long)]
     list: bool,
+    /// Puts faults into a copy of the source, one at a time, and looks whether the checker finds them. Needs the source and cargo.
+    #[arg(long, conflicts_with_all = ["full", "only", "list"])]
+    mutants: bool,
 }
 
 /// Explores each, and fails if one breaks a rule or is not exhausted.
 #[must_use]
 pub fn run(args: &ModelArgs) -> ExitCode {
+    if args.mutants {
+        return mutants::run().unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        });
+    }
     let mut configurations = tcc_model::all(args.full || !args.only.is_empty());
     if let Some(unknown) = args.only.iter().find(|name| configurations.iter().all(|one| one.name != **name)) {
         let names: Vec<_> = configurations.iter().map(|one| one.name).collect();
