@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
@@ -39,6 +39,8 @@ enum Fate {
     /// By this rule, in this configuration.
     Killed(String),
     Survived,
+    /// The list is at fault.
+    NotBuilt(String),
 }
 
 /// Builds and checks each, and fails if one survives that does harm, or one is found that is said to do none.
@@ -50,7 +52,8 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let copy = tempfile::tempdir()?;
     copy_source(root, copy.path())?;
     let target = root.join("target/mutants");
-    ensure!(check(copy.path(), &target)? == Fate::Survived, "a rule is broken without any mutant");
+    let sound = check(copy.path(), &target)?;
+    ensure!(sound == Fate::Survived, "without any mutant: {sound:?}");
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["mutant", "outcome"]);
     let (mut killed, mut wrong) = (0, 0);
@@ -63,7 +66,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         fs::write(&file, sound.replace(&mutant.from, &mutant.to))?;
         let fate = check(copy.path(), &target).with_context(|| mutant.name.clone())?;
         fs::write(&file, sound)?;
-        killed += usize::from(fate != Fate::Survived);
+        killed += usize::from(matches!(fate, Fate::Killed(_)));
         let outcome = match (fate, &mutant.harmless) {
             (Fate::Killed(rule), None) => format!("killed: {rule}"),
             (Fate::Survived, Some(reason)) => format!("harmless: {reason}"),
@@ -74,6 +77,11 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
             (Fate::Survived, None) => {
                 wrong += 1;
                 "SURVIVED".to_owned()
+            }
+            (Fate::NotBuilt(said), _) => {
+                wrong += 1;
+                eprintln!("{said}");
+                "NOT BUILT".to_owned()
             }
         };
         table.add_row([&mutant.name, &outcome]);
@@ -126,6 +134,6 @@ fn check(copy: &Path, target: &Path) -> anyhow::Result<Fate> {
         Some(code) if code == i32::from(tcc_model::BROKEN) => {
             Ok(Fate::Killed(said.trim().trim_start_matches("BROKEN ").to_owned()))
         }
-        _ => bail!("{}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr)),
+        _ => Ok(Fate::NotBuilt(format!("{}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr)))),
     }
 }
