@@ -50,7 +50,7 @@ pub struct Configuration {
     pub time_passes: bool,
 }
 
-/// The configurations that are exhausted, the smallest first. `full`: those that take minutes, too.
+/// The configurations that each change is checked with. `full`: larger ones too, which have not been explored to their end yet.
 #[must_use]
 pub fn all(full: bool) -> Vec<Configuration> {
     let base = Configuration {

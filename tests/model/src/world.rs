@@ -109,7 +109,7 @@ impl World {
         stuck_after: Duration::from_secs(60),
     };
 
-    /// As a gateway takes it up from the log; `None`: it has ended, or never was.
+    /// A gateway takes it up from the log, unless it has ended or never was.
     pub(crate) fn load(&self, state: &mut State, tx: usize, gateway: usize, ask: bool) {
         let Some(record) = state.log[tx].as_mut().filter(|record| !record.status.has_ended()) else { return };
         record.owner = gateway;

@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 /// Which configurations.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Also those that take minutes and gigabytes.
+    /// Also larger ones, which have not been explored to their end yet: mind the memory.
     #[arg(long)]
     full: bool,
     /// Only these, by name; may be repeated.

@@ -2,7 +2,7 @@
 //! prepared texts. What is left after the whole pieces goes as a [list](super::lists). Knows no tables; called by the transaction
 //! log and the gateway's orders.
 //!
-//! To the server a row costs about a third to a half of what one of a list costs. But each statement costs a round trip, so that no
+//! To the server a row costs about a third to a half of what one of a list costs. But each statement costs a round trip, so no
 //! piece is shorter.
 
 use super::lists::LIST_BYTES_MAX;
