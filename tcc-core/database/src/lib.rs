@@ -2,6 +2,8 @@
 //! its clock is read, how migrations run, and pooled connections whose server may vanish. No tables, and nothing of transactions.
 
 pub mod lease;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
