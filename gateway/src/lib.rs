@@ -10,6 +10,7 @@ mod branch;
 mod config;
 mod databases;
 mod error;
+mod gateway;
 mod order;
 mod orders;
 mod outcomes;
@@ -25,6 +26,7 @@ pub use branch::{InProcess, OrderBranch, OrderDatabase, OrderStore, Placing, Set
 pub use config::{Config, OrdersConfig};
 pub use databases::{Books, OrderRows};
 pub use error::Error;
+pub use gateway::Gateway;
 pub use order::{Order, OrderRow, OrderStatus, Refused, RowStatus};
 pub use orders::Orders;
 pub use placed::{Draft, LINES_MAX, Line, Placed, QUANTITY_MAX};

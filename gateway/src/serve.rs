@@ -1,4 +1,4 @@
-//! The whole server: opens, wires, serves, and ends in order.
+//! The whole server: opens, serves, and ends in order. What is behind its services is put together by [`Gateway`].
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,13 +8,12 @@ use tcc_coordinator::{
     Coordinator, Registry,
     service::{admin_server, coordinator_server},
 };
-use tcc_participant::{DatabaseKind, Engine, Store, Upkeep};
-use tcc_proto::order::v1::order_service_server::OrderServiceServer;
+use tcc_participant::{DatabaseKind, Store};
 use tcc_service::Server;
-use tcc_types::{Invalid, ParticipantName, SystemClock, SystemEntropy};
+use tcc_types::{Invalid, SystemClock, SystemEntropy};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, InProcess, ORDER, OrderApi, OrderBranch, OrderDatabase, Orders, outcomes::OwnOutcomes};
+use crate::{Config, Gateway, OrderDatabase};
 
 /// Runs the server: checks the configuration, listens, opens the log and the orders, takes up what is unfinished, tells `ready`
 /// where it listens, and serves until `shutdown`.
@@ -46,22 +45,15 @@ async fn serve<D: OrderDatabase>(
     let store = Store::<D>::open(&config.orders.database_url, &config.orders.participant).await;
     let store = store.map_err(|error| anyhow!("orders: {error}"))?;
     store.migrate(D::migrator()).await.context("orders: cannot migrate the database")?;
-    let engine = Engine::batched(OrderBranch::<D>::new(), store.clone());
-    let registry = registry.with_reserved(ParticipantName::new(ORDER)?, Arc::new(InProcess(engine.clone())));
-    let entropy = Arc::new(SystemEntropy);
-    let coordinator = Coordinator::start(log, registry, config.coordinator, entropy).await?;
-
-    let upkeep = Upkeep::start(&engine, Some(OwnOutcomes(coordinator.clone())), &shutdown);
-    let orders = Orders::new(coordinator.clone(), D::books(store));
+    let gateway = Gateway::start(log, store, registry, config.coordinator, Arc::new(SystemEntropy), &shutdown).await?;
     let server = server
-        .add_service(OrderServiceServer::new(OrderApi::new(orders)))
-        .add_service(coordinator_server(coordinator.clone()))
-        .add_service(admin_server(coordinator.clone()));
+        .add_service(gateway.order_service())
+        .add_service(coordinator_server(gateway.coordinator().clone()))
+        .add_service(admin_server(gateway.coordinator().clone()));
     ready(server.local_addr());
 
-    let served = serve_and_drain(server, &coordinator, shutdown, Duration::from_millis(config.drain_ms)).await;
-    upkeep.stop().await;
-    engine.close().await;
+    let served = serve_and_drain(server, gateway.coordinator(), shutdown, Duration::from_millis(config.drain_ms)).await;
+    gateway.stop().await;
     served
 }
 

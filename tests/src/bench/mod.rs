@@ -61,7 +61,7 @@ async fn start(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         return measure(args, None).await;
     }
     match preload::build() {
-        Ok(library) => library.start_anew(args.fsync_delay_us).await,
+        Ok(library) => preload::start_anew(&library, args.fsync_delay_us).await,
         Err(error) => {
             ensure!(args.fsync_delay_us == 0, "--fsync-delay-us: {error:#}");
             measure(args, Some(format!("{error:#}"))).await

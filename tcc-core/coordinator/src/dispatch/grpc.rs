@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint as Address};
 
 use super::{
     Endpoint, EndpointConfig, EndpointStats, Terms, Unknown,
@@ -50,20 +50,27 @@ impl GrpcEndpoint {
     /// # Errors
     /// The address is none, or a limit is out of its range: the problem, as a sentence. Not retryable.
     pub fn new(config: &EndpointConfig) -> Result<Self, String> {
+        Self::over(config, |address| address.connect_lazy())
+    }
+
+    /// As [`Self::new`], over connections of the caller's making.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(config: &EndpointConfig, connect: impl FnOnce(&Address) -> Channel) -> Result<Self, String> {
         config.check()?;
-        let endpoint = Channel::from_shared(config.endpoint.clone())
+        let address = Channel::from_shared(config.endpoint.clone())
             .map_err(|error| format!("endpoint {:?} is not a URL: {error}", config.endpoint))?;
-        if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+        if !matches!(address.uri().scheme_str(), Some("http" | "https")) {
             return Err(format!("endpoint {:?} must be http://HOST:PORT", config.endpoint));
         }
-        let channel = endpoint
+        let address = address
             .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .connect_lazy();
+            .keep_alive_while_idle(true);
         Ok(Self {
-            peer: Arc::new(Peer::new(channel, config)),
+            peer: Arc::new(Peer::new(connect(&address), config)),
             config: config.clone(),
             places: Places::new(config.calls_in_flight_max),
             merging: OnceLock::new(),

@@ -9,7 +9,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tcc_proto::tcc::v1::coordinator_client::CoordinatorClient;
 use tcc_types::{Invalid, LogName, Outcome, OutcomeQuery, Timestamp};
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 use super::{OutcomeSource, Unanswered};
 
@@ -65,7 +68,8 @@ impl GrpcOutcomes {
     /// # Errors
     /// The first of them that is not well-formed, by name. Not retryable.
     pub fn at(log_name: &str, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, Invalid> {
-        let gateways = Gateways::new(&CoordinatorConfig::at(endpoints)).map_err(|mut bad| bad.swap_remove(0))?;
+        let gateways =
+            Gateways::new(&CoordinatorConfig::at(endpoints), &Endpoint::connect_lazy).map_err(|mut bad| bad.swap_remove(0))?;
         Ok(Self(BTreeMap::from([(LogName::new(log_name)?, gateways)])))
     }
 
@@ -74,9 +78,20 @@ impl GrpcOutcomes {
     /// # Errors
     /// Every setting that does not fit, by name (`coordinators.main.endpoints[0]`). Not retryable.
     pub fn new(coordinators: &BTreeMap<LogName, CoordinatorConfig>) -> Result<Self, Vec<Invalid>> {
+        Self::over(coordinators, Endpoint::connect_lazy)
+    }
+
+    /// As [`Self::new`], over connections of the caller's making.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(
+        coordinators: &BTreeMap<LogName, CoordinatorConfig>,
+        connect: impl Fn(&Endpoint) -> Channel,
+    ) -> Result<Self, Vec<Invalid>> {
         let (mut known, mut bad) = (BTreeMap::new(), Vec::new());
         for (name, config) in coordinators {
-            match Gateways::new(config) {
+            match Gateways::new(config, &connect) {
                 Ok(gateways) => drop(known.insert(name.clone(), gateways)),
                 Err(problems) => bad.extend(problems.into_iter().map(|bad| bad.within(&format!("coordinators.{name}")))),
             }
@@ -86,7 +101,7 @@ impl GrpcOutcomes {
 }
 
 impl Gateways {
-    fn new(config: &CoordinatorConfig) -> Result<Self, Vec<Invalid>> {
+    fn new(config: &CoordinatorConfig, connect: &impl Fn(&Endpoint) -> Channel) -> Result<Self, Vec<Invalid>> {
         let (mut clients, mut bad) = (Vec::new(), Vec::new());
         if !(1..=ENDPOINTS_MAX).contains(&config.endpoints.len()) {
             bad.push(Invalid::new("endpoints", format_args!("must be 1 to {ENDPOINTS_MAX} addresses")));
@@ -95,8 +110,8 @@ impl Gateways {
             bad.push(Invalid::new("ask_timeout_ms", format_args!("must be 1 to 60000, and is {}", config.ask_timeout_ms)));
         }
         for (index, endpoint) in config.endpoints.iter().enumerate() {
-            match channel(endpoint) {
-                Ok(channel) => clients.push(CoordinatorClient::new(channel)),
+            match address(endpoint) {
+                Ok(address) => clients.push(CoordinatorClient::new(connect(&address))),
                 Err(problem) => bad.push(Invalid::new(format!("endpoints[{index}]"), problem)),
             }
         }
@@ -153,13 +168,13 @@ struct Refusal {
     text: String,
 }
 
-fn channel(endpoint: &str) -> Result<Channel, String> {
+fn address(endpoint: &str) -> Result<Endpoint, String> {
     let endpoint = Channel::from_shared(endpoint.to_owned())
         .map_err(|_| format!("{endpoint:?} is not an address: must be http://HOST:PORT"))?;
     if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(format!("{:?} is not supported: must be http://HOST:PORT", endpoint.uri().to_string()));
     }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).http2_keep_alive_interval(KEEPALIVE_INTERVAL).connect_lazy())
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).http2_keep_alive_interval(KEEPALIVE_INTERVAL))
 }
 
 impl OutcomeSource for GrpcOutcomes {
