@@ -199,7 +199,7 @@ impl Both {
 
 #[tokio::test]
 async fn it_answers_and_keeps_what_a_log_on_sqlite_does() {
-    for seed in 0..12 {
+    for seed in 0..40 {
         let mut numbers = Numbers(seed);
         let both = Both::open().await;
         let gids: Vec<Gid> = (0..8).map(|_| samples::gid(START)).collect();

@@ -239,6 +239,18 @@ async fn an_observer_sees_what_each_commit_changed() {
     assert_eq!(database.visible().transactions().map(|record| record.gid).collect::<Vec<_>>(), [one]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_closed_log_neither_reads_nor_writes() {
+    let (log, database, weather) = gateway();
+    let gid = begun(&log).await;
+    log.close().await;
+    let steps = weather.passed(Step::Begin) + weather.passed(Step::Read);
+    assert!(is_unavailable(&log.load(gid).await) && is_unavailable(&log.count_by_status().await));
+    assert!(is_unavailable(&log.begin(transaction(START, 1)).await));
+    assert_eq!(weather.passed(Step::Begin) + weather.passed(Step::Read), steps);
+    assert_eq!(database.durable().transaction_count(), 1);
+}
+
 /// Delays and failures from a counter, and what passed when.
 #[derive(Debug)]
 struct Changeable {
@@ -276,7 +288,7 @@ async fn busy_hour() -> (Vec<(Duration, Step)>, String) {
         let fingerprint = FingerprintBuilder::new("sample").finish();
         let begun = log.begin(NewTransaction { gid, fingerprint, ..transaction(START, 2) }).await;
         let read = log.load(gid).await;
-        let decided = log.decide(if number % 3 == 0 { cancel(START, gid) } else { confirm(START, gid, 2) }).await;
+        let decided = log.decide(if number.is_multiple_of(3) { cancel(START, gid) } else { confirm(START, gid, 2) }).await;
         let finished = log.finish(gid).await;
         format!("{begun:?} {read:?} {decided:?} {finished:?}")
     };
