@@ -8,6 +8,8 @@ pub mod conformance;
 mod error;
 mod fault;
 mod log;
+#[cfg(feature = "memory")]
+mod memory;
 mod mysql;
 mod options;
 mod postgres;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use log::{DatabaseLog, LogStats};
+#[cfg(feature = "memory")]
+pub use memory::{Change, LogTables};
 pub use options::LogOptions;
 pub use record::{
     AuditAction, AuditRecord, Begun, BranchProgress, BranchRecord, Choice, Decide, Decided, Decides, Deleted, Due, Enlisted,

@@ -11,6 +11,8 @@ use std::{
 };
 
 use async_trait::async_trait;
+#[cfg(feature = "memory")]
+use tcc_database::memory::{Memory, Weather};
 use tcc_types::{BranchKey, Clock, Gid, IdempotencyKey, Initiator, LogName, ParticipantName, Timestamp, TxStatus};
 use tokio::sync::{
     Mutex,
@@ -18,6 +20,8 @@ use tokio::sync::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "memory")]
+use crate::memory::{self, LogTables};
 use crate::{
     AuditRecord, Begun, Decide, Decided, Deleted, Due, Enlisted, Error, ListFilter, LogOptions, MarkedSettled, NewAudit,
     NewBranch, NewTransaction, Owner, Park, RENEW_MAX, StuckBranch, TxLog, TxRecord,
@@ -66,7 +70,8 @@ pub struct LogStats {
 /// What a database brings to its log.
 pub(crate) struct Opened<B: Backend> {
     pub(crate) backend: B,
-    pub(crate) connection: B::Connection,
+    /// Where opening made one.
+    pub(crate) connection: Option<B::Connection>,
     /// For further writers, which connect when they are needed.
     pub(crate) more: Vec<B>,
     pub(crate) reads: Arc<dyn Reads>,
@@ -90,12 +95,30 @@ impl DatabaseLog {
         }
     }
 
+    /// Opens the log on a database in memory, for simulations. Several may be opened on one database, as several gateways are on a
+    /// server: they are then `shared`, and `clock` is the database's, the same for all. Writers and readers connect when they have
+    /// something to do, under this weather, and anew after a connection has failed. Of the options whatever concerns a server counts;
+    /// `database_url` is ignored.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] if the options are not fit, or the tables are another log's.
+    #[cfg(feature = "memory")]
+    pub fn in_memory(
+        options: LogOptions,
+        database: Memory<LogTables>,
+        weather: Arc<dyn Weather>,
+        clock: Arc<dyn Clock>,
+        shared: bool,
+    ) -> Result<Self, Error> {
+        Ok(Self::start(memory::open(&options, database, weather, clock, shared)?, options))
+    }
+
     fn start<B: Backend>(opened: Opened<B>, options: LogOptions) -> Self {
         let Opened { backend, connection, more, reads, clock, shared } = opened;
         let (queue, receiver) = mpsc::channel(options.write_queue_max);
         let (counters, closing, tasks) = (Arc::<Counters>::default(), CancellationToken::new(), TaskTracker::new());
         let gathering = Arc::new(Mutex::new(Gathering::new(receiver, closing.clone(), &options)));
-        let first = (backend, Some(connection));
+        let first = (backend, connection);
         for (backend, connection) in more.into_iter().map(|backend| (backend, None)).chain([first]) {
             let (counters, gathering) = (Arc::clone(&counters), Arc::clone(&gathering));
             tasks.spawn(Writer { backend, connection, counters, gathering }.run());

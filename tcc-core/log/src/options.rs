@@ -122,6 +122,12 @@ pub(crate) enum Database {
 impl LogOptions {
     /// Which database it is, once every field has been found sound.
     pub(crate) fn checked(&self) -> Result<Database, Error> {
+        self.check_limits()?;
+        self.database().map_err(|problem| Error::Unusable(format!("database_url: {problem}")))
+    }
+
+    /// Refuses what is no sound limit.
+    pub(crate) fn check_limits(&self) -> Result<(), Error> {
         let limits = [
             ("write_queue_max", self.write_queue_max as u64),
             ("batch_max", self.batch_max as u64),
@@ -147,7 +153,7 @@ impl LogOptions {
         if self.write_queue_max > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(Error::Unusable("write_queue_max: is too large".to_owned()));
         }
-        self.database().map_err(|problem| Error::Unusable(format!("database_url: {problem}")))
+        Ok(())
     }
 
     /// Refuses a database that keeps another log.

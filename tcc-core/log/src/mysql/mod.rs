@@ -185,7 +185,8 @@ mod tests {
     async fn a_session_does_not_depend_on_the_servers_defaults() {
         let options = LogOptions { database_url: shared(Kind::Mysql).create_database(), ..LogOptions::default() };
         let connect = tcc_database::mysql::options_of(&options.database_url).unwrap();
-        let Opened { mut backend, mut connection, .. } = open(&options, connect).await.unwrap();
+        let Opened { mut backend, connection, .. } = open(&options, connect).await.unwrap();
+        let mut connection = connection.unwrap();
         let mut again = backend.connect().await.unwrap();
         for connection in [&mut connection, &mut again] {
             let text = "SELECT CONCAT_WS(' ', @@tx_isolation, @@time_zone, @@innodb_lock_wait_timeout, @@lock_wait_timeout, \

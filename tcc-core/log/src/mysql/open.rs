@@ -47,7 +47,7 @@ pub(crate) async fn open(options: &LogOptions, connect: MySqlConnectOptions) -> 
     backend.read_clock(&mut connection, concat!("SELECT ", mysql_now!())).await.map_err(plain)?;
     tracing::info!(database = without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
     let more = (1..options.batches_in_flight_max).map(|_| another()).collect();
-    Ok(Opened { backend, connection, more, reads: Arc::new(reads), clock, shared: true })
+    Ok(Opened { backend, connection: Some(connection), more, reads: Arc::new(reads), clock, shared: true })
 }
 
 /// What the writer's session sets, whatever the server's defaults are. What only MariaDB has stands in a comment that it alone

@@ -41,7 +41,7 @@ pub(crate) async fn open(options: &LogOptions, connect: PgConnectOptions) -> Res
     backend.read_clock(&mut connection, concat!("SELECT ", postgres_now!())).await.map_err(plain)?;
     tracing::info!(database = without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
     let more = (1..options.batches_in_flight_max).map(|_| another()).collect();
-    Ok(Opened { backend, connection, more, reads: Arc::new(reads), clock, shared: true })
+    Ok(Opened { backend, connection: Some(connection), more, reads: Arc::new(reads), clock, shared: true })
 }
 
 /// What the writer's session sets, whatever the server's defaults are. The planner knows nothing of fresh tables and of the

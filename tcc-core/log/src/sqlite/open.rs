@@ -49,7 +49,14 @@ pub(crate) async fn open(options: &LogOptions, path: &Path, clock: Arc<dyn Clock
     let reads = readers(&connect, options.read_connections_max);
     tracing::info!(path = %path.display(), name = %options.name, "the transaction log is open");
     let backend = Sqlite { connect: writer, clock: Arc::clone(&clock), _lock: lock };
-    Ok(Opened { backend, connection, more: Vec::new(), reads: Arc::new(Readers(reads)), clock, shared: false })
+    Ok(Opened {
+        backend,
+        connection: Some(connection),
+        more: Vec::new(),
+        reads: Arc::new(Readers(reads)),
+        clock,
+        shared: false,
+    })
 }
 
 fn readers(connect: &SqliteConnectOptions, connections_max: u32) -> SqlitePool {
@@ -87,7 +94,8 @@ mod tests {
     async fn every_connection_of_the_writer_syncs_each_commit_and_readers_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.db");
-        let Opened { backend, mut connection, .. } = open(&LogOptions::default(), &path, Arc::new(SystemClock)).await.unwrap();
+        let Opened { backend, connection, .. } = open(&LogOptions::default(), &path, Arc::new(SystemClock)).await.unwrap();
+        let mut connection = connection.unwrap();
         let mut again = backend.connect.connect().await.unwrap();
         for connection in [&mut connection, &mut again] {
             assert_eq!(pragma(connection, "PRAGMA journal_mode").await, "wal");

@@ -79,7 +79,7 @@ impl Beginning {
 }
 
 /// What stands in place of a gid that was never begun.
-fn cancelled_record(question: &BeginCancelled, now: Timestamp) -> TxRecord {
+pub(crate) fn cancelled_record(question: &BeginCancelled, now: Timestamp) -> TxRecord {
     TxRecord {
         gid: question.gid,
         status: TxStatus::Cancelled,
@@ -334,6 +334,6 @@ pub(crate) fn parked_branches<'a>(asks: &'a [Ask<Park, ()>], parked: &HashSet<Gi
 }
 
 /// The detail, cut to what may be stored.
-fn detail(stuck: &Stuck) -> &str {
+pub(crate) fn detail(stuck: &Stuck) -> &str {
     &stuck.detail[..stuck.detail.floor_char_boundary(Stuck::DETAIL_LENGTH_MAX)]
 }
