@@ -169,5 +169,8 @@ pub async fn a_deletion_spares_what_is_tried_and_what_is_not_as_it_was_read<D: B
     assert_eq!(f.store().delete_ended(&both).await.expect("it answers"), 1);
     assert_eq!(f.store().delete_ended(&both).await.expect("it answers"), 0);
     let left: Vec<_> = walk(&f, all(), LIMIT).await.into_iter().map(|row| row.key).collect();
-    assert_eq!(left, [tried.key, kept.key, changed.key]);
+    // Of two gids that were minted within a millisecond either may come first.
+    let mut spared = [tried.key, kept.key, changed.key];
+    spared.sort();
+    assert_eq!(left, spared);
 }
