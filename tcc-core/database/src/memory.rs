@@ -5,6 +5,11 @@
 //! Whoever begins waits until the transaction before has been committed or dropped. Others see a commit before it is durable, as they do
 //! on some servers; a crash takes back what was not synced. All waiting is in tokio's time, so with a paused clock nothing depends on the
 //! machine.
+//!
+//! [`MemoryDatabase`] is the same as a kind of database of sqlx's.
+
+mod driver;
+mod nothing;
 
 use std::{
     collections::VecDeque,
@@ -16,6 +21,11 @@ use std::{
 
 use sqlx::error::{DatabaseError, ErrorKind};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+
+pub use self::{
+    driver::{MemoryConnection, MemoryDatabase, MemoryOptions, MemoryTransactions, NoArguments, NoType},
+    nothing::Nothing,
+};
 
 /// All tables of a database as one value. A clone is a snapshot, taken for each transaction: it should be cheap (persistent collections).
 pub trait Tables: Clone + fmt::Debug + Send + Sync + Unpin + 'static {}

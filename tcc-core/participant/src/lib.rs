@@ -19,6 +19,8 @@ mod batch;
 mod database;
 mod engine;
 mod grpc;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod mysql;
 mod options;
 mod outcomes;

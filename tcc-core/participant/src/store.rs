@@ -60,6 +60,12 @@ impl<D: Database> Store<D> {
         Ok(Self { write, read, options: options.clone() })
     }
 
+    /// Of pools that are there.
+    #[cfg(feature = "memory")]
+    pub(crate) fn of_pools(write: Pool<D>, read: Pool<D>, options: &Options) -> Self {
+        Self { write, read, options: options.clone() }
+    }
+
     /// Applies the user's own migrations, one process at a time. On MySQL each must be idempotent: the database commits within
     /// them, so one that was interrupted runs again.
     ///

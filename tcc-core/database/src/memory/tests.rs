@@ -15,6 +15,18 @@ impl Weather for FailsAt {
     }
 }
 
+fn set(to: u32) -> impl FnOnce(&mut u32) -> Result<(), sqlx::Error> {
+    move |number| {
+        *number = to;
+        Ok(())
+    }
+}
+
+fn increment(number: &mut u32) -> Result<(), sqlx::Error> {
+    *number += 1;
+    Ok(())
+}
+
 async fn calm(database: &Memory<u32>) -> Session<u32> {
     database.connect(Arc::new(Calm)).await.unwrap()
 }
@@ -22,7 +34,7 @@ async fn calm(database: &Memory<u32>) -> Session<u32> {
 async fn commit_under(database: &Memory<u32>, weather: impl Weather) -> Result<(), sqlx::Error> {
     let mut session = database.connect(Arc::new(weather)).await?;
     session.begin().await?;
-    session.write(|number| Ok(*number += 1)).await?;
+    session.write(increment).await?;
     session.commit().await
 }
 
@@ -33,7 +45,7 @@ async fn a_commit_is_durable_once_it_is_answered_and_a_dropped_transaction_leave
     assert_eq!((database.visible(), database.durable()), (1, 1));
     let mut session = calm(&database).await;
     session.begin().await.unwrap();
-    session.write(|number| Ok(*number = 9)).await.unwrap();
+    session.write(set(9)).await.unwrap();
     drop(session);
     assert_eq!((database.visible(), database.durable()), (1, 1));
 }
@@ -68,9 +80,9 @@ async fn a_crash_ends_every_session_and_what_it_had_begun() {
     let database = Memory::new(0);
     let mut session = calm(&database).await;
     session.begin().await.unwrap();
-    session.write(|number| Ok(*number = 9)).await.unwrap();
+    session.write(set(9)).await.unwrap();
     database.crash();
-    assert!(session.write(|number| Ok(*number = 9)).await.is_err());
+    assert!(session.write(set(9)).await.is_err());
     assert!(session.commit().await.is_err());
     assert!(session.ping().await.is_err());
     assert_eq!(database.visible(), 0);
@@ -83,7 +95,7 @@ async fn a_failed_statement_leaves_nothing_but_a_rollback_unless_a_savepoint_was
     let database = Memory::new(0);
     let mut session = calm(&database).await;
     session.begin().await.unwrap();
-    session.write(|number| Ok(*number = 1)).await.unwrap();
+    session.write(set(1)).await.unwrap();
     session.save().await.unwrap();
     let failed = session.write(|number| {
         *number = 2;
@@ -107,7 +119,7 @@ async fn transactions_take_turns_and_readers_do_not_wait() {
     let database = Memory::new(0);
     let mut first = calm(&database).await;
     first.begin().await.unwrap();
-    first.write(|number| Ok(*number = 7)).await.unwrap();
+    first.write(set(7)).await.unwrap();
     let second = commit_under(&database, Calm);
     tokio::pin!(second);
     assert!(futures_pending(second.as_mut()).await);

@@ -7,6 +7,8 @@ mod bench;
 pub mod cases;
 pub mod deletions;
 pub mod failures;
+#[cfg(feature = "memory")]
+mod memory;
 mod mysql;
 mod postgres;
 pub mod races;
@@ -16,6 +18,8 @@ pub mod sweeps;
 
 pub use answers::{Answers, Fixed, Script};
 pub use bench::{Bench, BenchDatabase, Books, Effects, Fault, Fixture, Kept, State, Want};
+#[cfg(feature = "memory")]
+pub use memory::BenchTables;
 
 /// Makes a tokio test of every case. Its argument is the path of an `async fn() -> (Store<Db>, Guard)` that opens a new, empty
 /// database; the guard keeps it alive. After `batched`, operations that wait share a transaction, on servers too.
