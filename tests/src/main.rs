@@ -32,6 +32,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Explores the protocol under a model checker: every order of messages, crashes and takeovers, within bounds.
     Model(model::ModelArgs),
+    /// Runs the whole system in one process under virtual time, with seeded faults, and holds the rules against every commit.
+    Simulate(tcc_simulation::SimulateArgs),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -54,8 +56,13 @@ enum Command {
     },
 }
 
+fn main() -> ExitCode {
+    // A seed of the simulation runs where nothing else has begun yet.
+    tcc_simulation::child().unwrap_or_else(command)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn command() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => return demo::run(args).await,
@@ -63,6 +70,7 @@ async fn main() -> ExitCode {
         Command::Survive(args) => return survive::run(args).await,
         Command::Bench(args) => return bench::run(*args).await,
         Command::Model(args) => return model::run(&args),
+        Command::Simulate(args) => return tcc_simulation::simulate(&args).await,
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

@@ -49,13 +49,21 @@ pub fn service<P: Participant>(participant: P, store: Store<P::Db>) -> Participa
     Engine::new(participant, store).service()
 }
 
+impl<P: Participant> ParticipantService<P> {
+    /// Over an engine: for those who stand before it themselves. Everybody else takes [`Engine::service`].
+    #[must_use]
+    pub const fn new(engine: Engine<P>) -> Self {
+        Self { engine }
+    }
+}
+
 impl<P: Participant> Engine<P> {
     /// The gRPC service of this participant.
     #[must_use]
     pub fn service(&self) -> ParticipantServer<ParticipantService<P>> {
         let payload_bytes_max = usize::try_from(self.store().options().payload_bytes_max).unwrap_or(usize::MAX);
         let message_bytes_max = payload_bytes_max.saturating_add(ENVELOPE_BYTES_MAX).max(MESSAGE_BYTES_MIN);
-        ParticipantServer::new(ParticipantService { engine: self.clone() }).max_decoding_message_size(message_bytes_max)
+        ParticipantServer::new(ParticipantService::new(self.clone())).max_decoding_message_size(message_bytes_max)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use imbl::{OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 use tcc_barrier::{Kept, Request, Row};
 use tcc_types::{BranchKey, BranchRowStatus, CancelCall, Decision, Fingerprint, Gid, Payload, Refusal, Timestamp, TryCall};
 
@@ -75,6 +75,19 @@ impl BranchTable {
     #[must_use]
     pub fn get(&self, key: &BranchKey) -> Option<&StoredBranch> {
         self.rows.get(key).map(|stored| &**stored)
+    }
+
+    /// Which rows are others than in this earlier table, by their keys: as they were, and as they are. Costs what has changed, not what
+    /// there is.
+    pub fn changes_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a StoredBranch>, Option<&'a StoredBranch>)> {
+        before.rows.diff(&self.rows).map(|item| match item {
+            DiffItem::Add(_, new) => (None, Some(&**new)),
+            DiffItem::Update { old: (_, old), new: (_, new) } => (Some(&**old), Some(&**new)),
+            DiffItem::Remove(_, old) => (Some(&**old), None),
+        })
     }
 
     /// Those still tried, in the order in which they ask.

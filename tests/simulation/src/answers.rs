@@ -1,0 +1,89 @@
+//! Operations and their answers as short words, for the trace and for what is counted; and the rows that they are about.
+
+use std::sync::Arc;
+
+use tcc_participant::memory::HasBranches;
+use tcc_database::memory::{Memory, Tables};
+use tcc_proto::tcc::v1::{
+    CancelResponse, ConfirmResponse, RefusalReason, TryResponse, Violation, ViolationKind, batch_operation::Operation,
+    cancel_response, confirm_response, try_response,
+};
+use tcc_types::{BranchId, BranchKey, Op};
+
+use crate::world::World;
+
+/// Looks rows up in a participant's database.
+#[derive(Clone)]
+pub(crate) struct Rows(Arc<dyn Fn(&BranchKey) -> String + Send + Sync>);
+
+impl Rows {
+    pub(crate) fn of<T: Tables + HasBranches>(database: Memory<T>) -> Self {
+        Self(Arc::new(move |key| match database.visible().branches().get(key) {
+            Some(row) if row.empty => "cancelled (empty)".to_owned(),
+            Some(row) => format!("{:?}", row.status).to_lowercase(),
+            None => "absent".to_owned(),
+        }))
+    }
+
+    /// A branch's row, in a word.
+    pub(crate) fn row(&self, gid: &str, branch: &str) -> String {
+        let (Ok(gid), Ok(branch)) = (gid.parse(), BranchId::new(branch)) else { return "unreadable".to_owned() };
+        (self.0)(&BranchKey { gid, branch })
+    }
+
+    /// Counts an operation with the row that it finds.
+    pub(crate) fn before(&self, world: &World, op: Op, gid: &str, branch: &str) {
+        let row = self.row(gid, branch);
+        let faults = world.faults();
+        world.coverage().arrived(op, &row, &faults);
+    }
+}
+
+/// What an operation of a batch is about.
+pub(crate) fn named(operation: &Operation) -> (Op, &str, &str) {
+    match operation {
+        Operation::TryRequest(it) => (Op::Try, &it.gid, &it.branch_id),
+        Operation::ConfirmRequest(it) => (Op::Confirm, &it.gid, &it.branch_id),
+        Operation::CancelRequest(it) => (Op::Cancel, &it.gid, &it.branch_id),
+    }
+}
+
+pub(crate) fn tried(response: &TryResponse) -> String {
+    match &response.outcome {
+        Some(try_response::Outcome::Reserved(_)) => "reserved".to_owned(),
+        Some(try_response::Outcome::Refused(refused)) => match refused.reason() {
+            RefusalReason::Business => "refused".to_owned(),
+            RefusalReason::Late => "late".to_owned(),
+            RefusalReason::Suspended => "suspended".to_owned(),
+            RefusalReason::Unspecified => "refused for no reason".to_owned(),
+        },
+        Some(try_response::Outcome::Violation(violation)) => violated(*violation),
+        None => "nothing".to_owned(),
+    }
+}
+
+pub(crate) fn confirmed(response: &ConfirmResponse) -> String {
+    match response.outcome {
+        Some(confirm_response::Outcome::Done(_)) => "done".to_owned(),
+        Some(confirm_response::Outcome::Violation(violation)) => violated(violation),
+        None => "nothing".to_owned(),
+    }
+}
+
+pub(crate) fn cancelled(response: &CancelResponse) -> String {
+    match response.outcome {
+        Some(cancel_response::Outcome::Done(_)) => "done".to_owned(),
+        Some(cancel_response::Outcome::Violation(violation)) => violated(violation),
+        None => "nothing".to_owned(),
+    }
+}
+
+fn violated(violation: Violation) -> String {
+    let kind = match violation.kind() {
+        ViolationKind::DifferentPayload => "another payload",
+        ViolationKind::NoReservation => "no reservation",
+        ViolationKind::OtherOutcome => "another outcome",
+        ViolationKind::Unspecified => "no kind",
+    };
+    format!("violation: {kind}")
+}

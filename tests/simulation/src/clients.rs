@@ -1,0 +1,330 @@
+//! Those who order: over the order API, and as initiators of their own over the coordinator's. They repeat what is not answered, at any
+//! gateway, walk away, change their minds, and ask twice at the same time. What they were told goes to the history.
+
+use std::{sync::Arc, time::Duration};
+
+use tcc_client::{Begin, Branch, Client, Retries, Submit, Transaction, TryOrder, Wait};
+use tcc_proto::{
+    coupon::v1::LockCoupon,
+    inventory::v1::{ReserveStock, StockLine},
+    order::v1::{
+        CancelOrderRequest, ConfirmOrderRequest, CreateOrderRequest, GetOrderRequest, Order, OrderLine, OrderStatus,
+        order_service_client::OrderServiceClient,
+    },
+};
+use tcc_types::{Gid, Initiator, TxStatus};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tonic::{Code, Status, transport::{Channel, Endpoint}};
+
+use crate::{
+    dice::Dice,
+    history::Told,
+    net::connector,
+    place::{Db, Host},
+    settings::Settings,
+    world::World,
+};
+
+/// How long a client waits for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_200);
+/// How often it asks before it gives up.
+const ATTEMPTS_MAX: u32 = 12;
+
+/// One who orders.
+struct Shopper {
+    world: Arc<World>,
+    settings: Arc<Settings>,
+    dice: Dice,
+    name: String,
+    gateways: Vec<Channel>,
+}
+
+/// Runs all clients of one machine, and ends when they have done all that they wanted.
+pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) -> turmoil::Result {
+    let connect = connector(&world, host);
+    let mut gateways = Vec::new();
+    for number in 0..settings.gateways {
+        let endpoint = Endpoint::from_shared(Host::Gateway(number).url())?.connect_timeout(Duration::from_millis(300));
+        let endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(1));
+        gateways.push(connect(&endpoint));
+    }
+    let mut shoppers = JoinSet::new();
+    for number in 0..settings.shoppers_per_client {
+        let name = format!("{host}.{number}");
+        let (world, settings, gateways) = (Arc::clone(&world), Arc::clone(&settings), gateways.clone());
+        shoppers.spawn(Shopper { dice: world.dice(&name), world, settings, name, gateways }.shop());
+    }
+    while let Some(ended) = shoppers.join_next().await {
+        ended?;
+    }
+    world.tell(host, format_args!("is done"));
+    world.history().at_work -= 1;
+    Ok(())
+}
+
+impl Shopper {
+    async fn shop(self) {
+        for number in 0..self.settings.orders_per_shopper {
+            sleep(self.dice.millis(0..=1_600)).await;
+            let key = format!("{}.{number}", self.name);
+            match self.dice.number(0..=9) {
+                0..=6 => self.order(key).await,
+                7 => self.submit(key).await,
+                8 => self.enlist(key).await,
+                _ => self.cancel_first(key).await,
+            }
+        }
+    }
+
+    // The order API.
+
+    async fn order(&self, order_key: String) {
+        let hold = self.dice.happens(250);
+        let request = CreateOrderRequest {
+            order_key: order_key.clone(),
+            user_id: "user".to_owned(),
+            lines: self.lines().into_iter().map(|(sku, quantity)| OrderLine { sku, quantity }).collect(),
+            coupon_id: if self.dice.happens(300) { self.coupon() } else { String::new() },
+            hold,
+            pay_by: None,
+        };
+        if self.dice.happens(80) {
+            // It walks away: the order may or may not be placed.
+            let patience = self.dice.millis(0..=120);
+            if timeout(patience, self.client().create_order(request.clone())).await.is_ok() && self.dice.happens(500) {
+                return;
+            }
+        }
+        let create = async || {
+            let answer = self.client().create_order(request.clone()).await?;
+            answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
+        };
+        let placed = if self.dice.happens(100) {
+            let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create));
+            one.or(other)
+        } else {
+            self.ask(&order_key, &create).await
+        };
+        let Some(placed) = placed else { return };
+        let id = placed.order_id.clone();
+        if placed.status() == OrderStatus::Held {
+            self.decide(&order_key, &id).await;
+        }
+        if self.dice.happens(200) {
+            let get = async || {
+                let answer = self.client().get_order(GetOrderRequest { order_id: id.clone() }).await?;
+                answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
+            };
+            self.ask(&order_key, &get).await;
+        }
+    }
+
+    /// Pays, changes its mind, both at once, or forgets.
+    async fn decide(&self, order_key: &str, id: &str) {
+        let confirm = async || {
+            let answer = self.client().confirm_order(ConfirmOrderRequest { order_id: id.to_owned() }).await?;
+            answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
+        };
+        let cancel = async || {
+            let answer = self.client().cancel_order(CancelOrderRequest { order_id: id.to_owned() }).await?;
+            answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
+        };
+        sleep(self.dice.millis(0..=1_000)).await;
+        match self.dice.number(0..=9) {
+            0..=4 => drop(self.ask(order_key, &confirm).await),
+            5..=6 => drop(self.ask(order_key, &cancel).await),
+            7 => drop(futures::join!(self.ask(order_key, &confirm), self.ask(order_key, &cancel))),
+            _ => {}
+        }
+    }
+
+    /// Asks until there is an answer, and writes down what it says.
+    async fn ask(&self, key: &str, send: &impl AsyncFn() -> Result<Order, Status>) -> Option<Order> {
+        let order = self.repeat(key, send, |status| match status.code() {
+            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => false,
+            _ => true,
+        });
+        let order = order.await?;
+        let told = match order.status() {
+            OrderStatus::Confirmed => Some(Told::Confirmed),
+            OrderStatus::Cancelled => Some(Told::Cancelled),
+            OrderStatus::Held | OrderStatus::Pending | OrderStatus::Unspecified => None,
+        };
+        self.told(key, order.order_id.parse().ok(), told, &format!("order {:?}", order.status()));
+        Some(order)
+    }
+
+    fn client(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.gateway())
+    }
+
+    // The coordinator's API.
+
+    /// Submits with a gid of its own, perhaps in order, perhaps as a hold that it then decides.
+    async fn submit(&self, key: String) {
+        let (gid, hold) = (self.mint(), self.dice.happens(400));
+        let mut submit = Submit { gid: Some(gid), hold, wait: self.wait(), ..Submit::of(self.branches(1)) };
+        if self.dice.happens(300) {
+            submit.try_order = TryOrder::Sequential;
+        }
+        let answer = self.transact(&key, &async |client: Client| client.submit(submit.clone()).await).await;
+        if hold && answer.is_some_and(|it| it.decision().is_none()) {
+            self.settle(&key, gid).await;
+        }
+    }
+
+    /// Opens a transaction, adds branches one by one, perhaps by several gateways at once, and decides.
+    async fn enlist(&self, key: String) {
+        let gid = self.mint();
+        let begin = Begin { gid: Some(gid), ..Begin::default() };
+        if self.transact(&key, &async |client: Client| client.begin(begin.clone()).await).await.is_none() {
+            return;
+        }
+        let branches = self.branches(2);
+        let enlist = async |branch: &Branch| {
+            let (branch, key) = (branch.clone(), key.clone());
+            self.transact(&key, &async |client: Client| client.enlist(gid, &branch).await.map(|(_, it)| it)).await
+        };
+        if self.dice.happens(500) {
+            futures::future::join_all(branches.iter().map(&enlist)).await;
+        } else {
+            for branch in &branches {
+                enlist(branch).await;
+            }
+        }
+        self.settle(&key, gid).await;
+    }
+
+    /// Cancels a transaction that nobody has begun, and begins it, in any order.
+    async fn cancel_first(&self, key: String) {
+        let gid = self.mint();
+        let submit = Submit { gid: Some(gid), wait: self.wait(), ..Submit::of(self.branches(1)) };
+        let cancel = async {
+            sleep(self.dice.millis(0..=60)).await;
+            self.transact(&key, &async |client: Client| client.cancel(gid, Wait::Decision).await).await
+        };
+        let begin = async {
+            sleep(self.dice.millis(0..=200)).await;
+            self.transact(&key, &async |client: Client| client.submit(submit.clone()).await).await
+        };
+        futures::join!(cancel, begin);
+    }
+
+    /// Decides, one way or the other, or both, or not at all.
+    async fn settle(&self, key: &str, gid: Gid) {
+        sleep(self.dice.millis(0..=800)).await;
+        let wait = self.wait();
+        let confirm = async |client: Client| client.confirm(gid, wait).await;
+        let cancel = async |client: Client| client.cancel(gid, wait).await;
+        match self.dice.number(0..=9) {
+            0..=5 => drop(self.transact(key, &confirm).await),
+            6..=7 => drop(self.transact(key, &cancel).await),
+            8 => drop(futures::join!(self.transact(key, &confirm), self.transact(key, &cancel))),
+            _ => {}
+        }
+    }
+
+    async fn transact(
+        &self,
+        key: &str,
+        send: &impl AsyncFn(Client) -> Result<Transaction, tcc_client::Error>,
+    ) -> Option<Transaction> {
+        let once = async || {
+            let initiator = Initiator::new("shop").map_err(|_| Status::internal("initiator"))?;
+            let client = Client::new(self.gateway(), &initiator).map_err(|_| Status::internal("client"))?;
+            let client = client.with_retries(Retries { attempts_max: 2, delay_base_ms: 20, delay_max_ms: 100 });
+            send(client).await.map_err(|error| match error {
+                tcc_client::Error::Status { status, .. } => *status,
+                other => Status::unknown(other.to_string()),
+            })
+        };
+        let answer = self.repeat(key, &once, |status| match status.code() {
+            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => false,
+            _ => true,
+        });
+        let transaction = answer.await?;
+        let told = transaction.decision().map(Told::of);
+        self.told(key, Some(transaction.gid), told, &format!("transaction {:?}", transaction.status));
+        if transaction.status == TxStatus::Trying && self.dice.happens(100) {
+            sleep(self.dice.millis(0..=500)).await;
+        }
+        Some(transaction)
+    }
+
+    fn branches(&self, most: usize) -> Vec<Branch> {
+        let lines = self.lines().into_iter().map(|(sku, quantity)| StockLine { sku, quantity }).collect();
+        let stock = Branch::new("stock", "inventory", &ReserveStock { lines });
+        let coupon = LockCoupon { coupon_id: self.coupon(), user_id: "user".to_owned() };
+        let coupon = Branch::new("coupon", "coupon", &coupon);
+        let both = most > 1 || self.dice.happens(300);
+        stock.into_iter().chain(coupon.into_iter().filter(|_| both)).collect()
+    }
+
+    fn wait(&self) -> Wait {
+        if self.dice.happens(200) { Wait::End } else { Wait::Decision }
+    }
+
+    // Both.
+
+    async fn repeat<T>(
+        &self,
+        key: &str,
+        send: &impl AsyncFn() -> Result<T, Status>,
+        repeats: impl Fn(&Status) -> bool,
+    ) -> Option<T> {
+        for attempt in 1..=ATTEMPTS_MAX {
+            match timeout(ANSWER_WITHIN, send()).await {
+                Ok(Ok(answer)) => return Some(answer),
+                Ok(Err(status)) if !repeats(&status) => {
+                    self.note(key, &format!("{:?}: {}", status.code(), status.message()));
+                    return None;
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(self.dice.millis(10..=100 * u64::from(attempt))).await;
+        }
+        self.world.history().unknown += 1;
+        self.note(key, "no answer");
+        None
+    }
+
+    fn told(&self, key: &str, gid: Option<Gid>, told: Option<Told>, what: &str) {
+        self.note(key, what);
+        match gid {
+            Some(gid) => self.world.history().tell(key, gid, told),
+            None => self.world.violation("answers", format_args!("{key} was answered without an id")),
+        }
+    }
+
+    fn note(&self, key: &str, what: &str) {
+        self.world.tell(&self.name, format_args!("{key}: {what}"));
+        let word = what.split(':').next().unwrap_or(what);
+        self.world.coverage().tell(word);
+    }
+
+    fn gateway(&self) -> Channel {
+        self.gateways[self.dice.index(self.gateways.len())].clone()
+    }
+
+    fn lines(&self) -> Vec<(String, i64)> {
+        let first = self.dice.number(0..=u64::from(self.settings.skus) - 1);
+        let second = self.dice.number(0..=u64::from(self.settings.skus) - 1);
+        let quantity = i64::try_from(self.dice.number(1..=3)).unwrap_or(1);
+        let mut lines = vec![(format!("sku-{first}"), quantity)];
+        if second != first && self.dice.happens(300) {
+            lines.push((format!("sku-{second}"), 1));
+        }
+        lines
+    }
+
+    fn coupon(&self) -> String {
+        format!("coupon-{}", self.dice.number(0..=u64::from(self.settings.coupons) - 1))
+    }
+
+    fn mint(&self) -> Gid {
+        Gid::mint(self.world.clock(Db::Log).now(), &self.dice)
+    }
+}

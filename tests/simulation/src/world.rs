@@ -1,0 +1,234 @@
+//! What all parts of one run share: the time, the databases, what is broken at the moment, and what was seen. Everything runs on one
+//! thread; the locks are there because the types that ship ask for them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tcc_coupon::CouponTables;
+use tcc_database::memory::{Memory, Step};
+use tcc_gateway::OrderTables;
+use tcc_inventory::StockTables;
+use tcc_log::LogTables;
+use tcc_types::{Clock, Timestamp};
+
+use crate::{
+    coverage::Coverage,
+    dice::Dice,
+    history::History,
+    net::Links,
+    place::{Db, Host},
+    trace::Trace,
+    weather::Conditions,
+};
+
+/// When every simulation begins: 2026-01-01T00:00:00Z.
+const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+/// Violations that are kept: the first ones say most.
+const VIOLATIONS_MAX: usize = 20;
+
+/// One run.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    /// Microseconds since the beginning.
+    micros: AtomicU64,
+    pub(crate) trace: Trace,
+    pub(crate) log: Memory<LogTables>,
+    pub(crate) orders: Memory<OrderTables>,
+    pub(crate) inventory: Memory<StockTables>,
+    pub(crate) coupon: Memory<CouponTables>,
+    pub(crate) links: Links,
+    pub(crate) conditions: BTreeMap<Db, Conditions>,
+    /// How far each database's clock is off, in microseconds.
+    skews: BTreeMap<Db, Arc<AtomicI64>>,
+    state: Mutex<State>,
+    pub(crate) coverage: Mutex<Coverage>,
+    pub(crate) history: Mutex<History>,
+}
+
+#[derive(Default)]
+struct State {
+    traps: Vec<Trap>,
+    /// Machines that have walked into a trap and are to be stopped now.
+    trapped: BTreeSet<Host>,
+    /// What goes wrong at the moment, by kind.
+    faults: BTreeMap<&'static str, u32>,
+    violations: Vec<String>,
+}
+
+/// A machine that is to stop for good when it takes this step for the `after`th time from now.
+#[derive(Clone, Debug)]
+pub(crate) struct Trap {
+    pub(crate) host: Host,
+    pub(crate) point: Point,
+    pub(crate) after: u32,
+}
+
+/// Where a machine can be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Point {
+    /// At a step towards a database.
+    Database(Db, Step),
+    /// A message has arrived.
+    Arrival,
+    /// A message's answer is about to leave.
+    Answer,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(db, step) => write!(f, "{db} {step:?}"),
+            Self::Arrival => f.write_str("a message's arrival"),
+            Self::Answer => f.write_str("a message's answer"),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, keeps_text: bool) -> Self {
+        Self {
+            seed,
+            micros: AtomicU64::new(0),
+            trace: Trace::new(keeps_text),
+            log: Memory::new(LogTables::new(log_name())),
+            orders: Memory::new(OrderTables::default()),
+            inventory: Memory::new(StockTables::default()),
+            coupon: Memory::new(CouponTables::default()),
+            links: Links::default(),
+            conditions: Db::ALL.into_iter().map(|db| (db, Conditions::default())).collect(),
+            skews: Db::ALL.into_iter().map(|db| (db, Arc::default())).collect(),
+            state: Mutex::default(),
+            coverage: Mutex::default(),
+            history: Mutex::default(),
+        }
+    }
+
+    /// Dice for one user.
+    pub(crate) fn dice(&self, user: impl fmt::Display) -> Dice {
+        Dice::new(self.seed, &user.to_string())
+    }
+
+    /// How much time has passed.
+    pub(crate) fn elapsed(&self) -> Duration {
+        if let Some(elapsed) = turmoil::sim_elapsed() {
+            return elapsed;
+        }
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+
+    /// Between the steps of the simulation, where no machine runs.
+    pub(crate) fn set_elapsed(&self, elapsed: Duration) {
+        self.micros.store(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The clock of a database's server.
+    pub(crate) fn clock(self: &Arc<Self>, db: Db) -> Arc<dyn Clock> {
+        Arc::new(SkewedClock { world: Arc::clone(self), skew: Arc::clone(&self.skews[&db]) })
+    }
+
+    /// Sets a clock ahead or back.
+    pub(crate) fn set_skew(&self, db: Db, micros: i64) {
+        self.skews[&db].store(micros, Ordering::Relaxed);
+    }
+
+    /// Writes down what somebody did.
+    pub(crate) fn tell(&self, who: impl fmt::Display, what: fmt::Arguments<'_>) {
+        self.trace.write(self.elapsed(), who, what);
+    }
+
+    /// A rule is broken.
+    pub(crate) fn violation(&self, rule: &str, what: impl fmt::Display) {
+        self.tell("VIOLATION", format_args!("{rule}: {what}"));
+        let mut state = self.state();
+        if state.violations.len() < VIOLATIONS_MAX {
+            let at = self.elapsed().as_secs_f64();
+            state.violations.push(format!("{rule}, after {at:.3} s: {what}"));
+        }
+    }
+
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
+    }
+
+    /// Sets a trap.
+    pub(crate) fn trap(&self, trap: Trap) {
+        self.state().traps.push(trap);
+    }
+
+    /// Takes back the traps of a machine.
+    pub(crate) fn disarm(&self, host: Host) {
+        self.state().traps.retain(|trap| trap.host != host);
+    }
+
+    /// A machine comes to a point. Never returns if it walks into a trap there: it will be stopped.
+    pub(crate) async fn visit(&self, host: Host, point: Point) {
+        if self.walks_into_a_trap(host, point) {
+            self.tell(host, format_args!("is stopped at {point}"));
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn walks_into_a_trap(&self, host: Host, point: Point) -> bool {
+        let mut state = self.state();
+        let Some(index) = state.traps.iter().position(|trap| trap.host == host && trap.point == point) else { return false };
+        state.traps[index].after = state.traps[index].after.saturating_sub(1);
+        if state.traps[index].after > 0 {
+            return false;
+        }
+        state.traps.swap_remove(index);
+        state.trapped.insert(host);
+        true
+    }
+
+    /// The machines that have walked into a trap since this was asked last.
+    pub(crate) fn take_trapped(&self) -> BTreeSet<Host> {
+        std::mem::take(&mut self.state().trapped)
+    }
+
+    /// A fault begins, or ends.
+    pub(crate) fn count_fault(&self, kind: &'static str, begins: bool) {
+        let mut state = self.state();
+        let count = state.faults.entry(kind).or_default();
+        *count = if begins { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            state.faults.remove(kind);
+        }
+    }
+
+    /// The kinds of faults that are there at the moment.
+    pub(crate) fn faults(&self) -> Vec<&'static str> {
+        self.state().faults.keys().copied().collect()
+    }
+
+    pub(crate) fn coverage(&self) -> MutexGuard<'_, Coverage> {
+        self.coverage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct SkewedClock {
+    world: Arc<World>,
+    skew: Arc<AtomicI64>,
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Timestamp {
+        let skew = self.skew.load(Ordering::Relaxed);
+        let now = BEGINNING.plus(self.world.elapsed());
+        Timestamp::from_micros(now.as_micros() + skew)
+    }
+}
