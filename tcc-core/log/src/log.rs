@@ -96,9 +96,10 @@ impl DatabaseLog {
     }
 
     /// Opens the log on a database in memory, for simulations. Several may be opened on one database, as several gateways are on a
-    /// server: they are then `shared`, and `clock` is the database's, the same for all. Writers and readers connect when they have
-    /// something to do, under this weather, and anew after a connection has failed. Of the options whatever concerns a server counts;
-    /// `database_url` is ignored.
+    /// server: they are then `shared`, and `clock` is the database's, the same for all; it must not run backwards. Writers and readers
+    /// connect when they have something to do, under this weather, and anew after a connection has failed. The weather must not call a
+    /// commit that was sent a conflict after [`Step::Commit`](tcc_database::memory::Step::Commit): a conflict says that nothing was
+    /// written. Of the options whatever concerns a server counts, but `lock_wait_ms`, and `database_url` is ignored.
     ///
     /// # Errors
     /// [`Error::Unusable`] if the options are not fit, or the tables are another log's.
