@@ -79,7 +79,7 @@ impl Operations {
 }
 
 impl<'a> Share<'a> {
-    const fn place(self) -> Place<'a> {
+    pub(crate) const fn place(self) -> Place<'a> {
         Place { sku: self.sku, bucket: self.bucket }
     }
 }

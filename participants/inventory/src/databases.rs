@@ -5,6 +5,8 @@
 //! stock, so that no two transactions wait for each other. A SKU's rows are made under the lock of its first one, and never deleted.
 
 mod keeping;
+#[cfg(feature = "memory")]
+mod memory;
 mod mysql;
 mod postgres;
 mod sqlite;

@@ -15,8 +15,8 @@ mod buckets;
 mod config;
 mod databases;
 mod lines;
-#[cfg(test)]
-mod memory;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod participant;
 mod stock;
 

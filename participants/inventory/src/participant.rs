@@ -184,6 +184,12 @@ fn shares_to_proto(split: &Split) -> Vec<ReservedShare> {
     shares
 }
 
+/// What a branch's row keeps of its reservation, read back.
+#[cfg(feature = "memory")]
+pub(crate) fn reserved_from_bytes(bytes: bytes::Bytes) -> Result<Reserved, HandlerError> {
+    stored(prost::Message::decode(bytes)?)
+}
+
 /// A row that was written before there were buckets has no shares: all of it is from bucket 0, as it was.
 fn stored(reserved: ReservedStock) -> Result<Reserved, HandlerError> {
     let ReservedStock { lines, shares } = reserved;

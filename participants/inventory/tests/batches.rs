@@ -5,7 +5,7 @@
 mod support;
 
 use sqlx::{MySql, Postgres};
-use support::{Dice, Fresh, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
+use support::{Dice, Fresh, InMemory, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
 use tcc_barrier::{Answer, Call};
 use tcc_inventory::{Inventory, Spread, StockBooks};
 use tcc_participant::{Engine, Options, Store, within};
@@ -18,6 +18,11 @@ on_every_database! {
     a_batch_on_one_sku_sells_its_last_pieces_to_the_first_in_order,
     a_batch_in_which_frozen_pieces_have_vanished_changes_nothing,
     a_batch_of_many_skus_is_settled_whole,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_instances_with_batches_over_the_same_skus_balance_in_memory() {
+    two_instances_with_batches_over_the_same_skus_balance::<InMemory>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -67,9 +72,8 @@ struct World<D: TestDatabase> {
 
 impl<D: TestDatabase> World<D> {
     async fn with(stock: &[(&str, i64)]) -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = D::books(store.clone());
         for (sku, quantity) in stock {
             books.receive(&receipt(sku, sku, *quantity)).await.unwrap();
@@ -200,28 +204,38 @@ async fn random_batches<D: TestDatabase>(buckets: [u32; 5]) {
 
 /// Orders in the order of their keys.
 fn orders(wanted: &[&[(&str, i64)]]) -> Vec<Operation> {
-    let mut keys: Vec<_> = wanted.iter().map(|_| key()).collect();
-    keys.sort();
+    orders_of(&keys(wanted.len()), wanted)
+}
+
+fn orders_of(keys: &[BranchKey], wanted: &[&[(&str, i64)]]) -> Vec<Operation> {
     keys.iter().zip(wanted).map(|(key, lines)| Operation::Try(try_call(key, lines))).collect()
+}
+
+/// New ones, in their order.
+fn keys(count: usize) -> Vec<BranchKey> {
+    let mut keys: Vec<_> = (0..count).map(|_| key()).collect();
+    keys.sort();
+    keys
 }
 
 async fn a_batch_on_one_sku_sells_its_last_pieces_to_the_first_in_order<D: TestDatabase>() {
     let world = World::<D>::with(&[("hot", 5), ("side", 100)]).await;
-    let operations = orders(&[
+    let keys = keys(8);
+    let wanted: [&[_]; 6] = [
         &[("hot", 2)],
         &[("hot", 4), ("side", 1)],
         &[("hot", 2), ("side", 1)],
         &[("hot", 1), ("nothing", 1)],
         &[("hot", 1)],
         &[("hot", 1)],
-    ]);
+    ];
+    let operations = orders_of(&keys, &wanted);
     let answers = world.together(&operations).await.unwrap();
     let codes: Vec<_> = answers.iter().map(code).collect();
     assert_eq!(codes, ["reserved", "OUT_OF_STOCK", "reserved", "UNKNOWN_SKU", "reserved", "OUT_OF_STOCK"]);
     assert_eq!((world.row("hot").await, world.row("side").await), ((0, 5, 0), (99, 1, 0)));
     // What one gives back, another gets, in the same transaction; and what is refused stays so.
-    let keys: Vec<_> = operations.iter().map(|operation| operation.call().key().clone()).collect();
-    let mut next = orders(&[&[("hot", 2)], &[("hot", 1)]]);
+    let mut next = orders_of(&keys[6..], &[&[("hot", 2)], &[("hot", 1)]]);
     next.extend([Operation::cancel(&keys[0]), Operation::confirm(&keys[2]), operations[1].clone()]);
     next.sort_by(|one, other| one.call().key().cmp(other.call().key()));
     let answers = world.together(&next).await.unwrap();
@@ -295,7 +309,7 @@ async fn two_instances_with_batches<D: TestDatabase>(buckets: u32) {
     for sku in SKUS {
         world.books.spread(&Spread::new(sku, buckets).unwrap()).await.unwrap();
     }
-    let other = Store::<D>::open(&world.fresh.url, &Options::default()).await.unwrap();
+    let other = D::opened(&world.fresh, &Options::default()).await;
     let engines = [world.engine.clone(), Engine::batched(Inventory::new(), other)];
     let mut orders = JoinSet::new();
     for task in 1..=160_u64 {

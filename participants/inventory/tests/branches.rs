@@ -42,9 +42,8 @@ struct World<D: TestDatabase> {
 
 impl<D: TestDatabase> World<D> {
     async fn with(stock: &[(&str, i64)]) -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = Arc::new(D::books(store.clone()));
         for (sku, quantity) in stock {
             assert!(matches!(books.receive(&receipt(&format!("first-{sku}"), sku, *quantity)).await, Ok(Received::Counted(_))));

@@ -17,9 +17,9 @@ use std::{
 };
 
 use sqlx::{MySql, Postgres};
-use support::{Fresh, TestDatabase, key, receipt, try_call};
+use support::{TestDatabase, key, receipt, try_call};
 use tcc_inventory::{Inventory, Spread, StockBooks};
-use tcc_participant::{Engine, Options, Store};
+use tcc_participant::{Engine, Options};
 use tcc_types::{ConfirmCall, SettleAnswer, TryAnswer};
 use tokio::task::JoinSet;
 
@@ -74,13 +74,12 @@ fn options() -> Options {
 
 /// Operations a second, and how often a local transaction ran anew.
 async fn rate<D: TestDatabase>(buckets: u32, clients: u64) -> (f64, u64) {
-    let fresh = Fresh::of(D::KIND);
-    let store = Store::<D>::open(&fresh.url, &options()).await.unwrap();
-    store.migrate(D::migrator()).await.unwrap();
+    let fresh = D::fresh();
+    let store = D::opened(&fresh, &options()).await;
     let books = D::books(store.clone());
     books.receive(&receipt("first", "hot", 1_000_000_000)).await.unwrap();
     books.spread(&Spread::new("hot", buckets).unwrap()).await.unwrap();
-    let other = Store::<D>::open(&fresh.url, &options()).await.unwrap();
+    let other = D::opened(&fresh, &options()).await;
     let engines = [Engine::batched(Inventory::new(), store.clone()), Engine::batched(Inventory::new(), other)];
     let (done, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut running = JoinSet::new();

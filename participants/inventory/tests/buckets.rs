@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use sqlx::{MySql, Postgres};
-use support::{Dice, Fresh, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
+use support::{Dice, Fresh, InMemory, TestDatabase, in_a_minute, key, on_every_database, receipt, try_call};
 use tcc_inventory::{BUCKETS_MAX, Inventory, Receipt, Received, STOCK_MAX, Spread, Stock, StockBooks, chosen, seed_of};
 use tcc_participant::{Engine, Options, Place, Store};
 use tcc_proto::inventory::v1::{ReserveStock, ReservedStock, StockLine};
@@ -24,9 +24,24 @@ on_every_database! {
     five_are_three_and_two_and_the_last_piece_is_found_in_every_bucket,
     what_is_given_back_to_a_bucket_that_is_not_used_any_more_is_found,
     a_reservation_from_before_there_were_buckets_is_settled,
-    rows_from_before_there_were_buckets_are_in_the_first,
     orders_at_once_drain_a_sku_to_zero_while_it_is_spread_and_filled,
-    the_database_itself_forbids_buckets_that_cannot_be,
+}
+
+/// What only SQL can say.
+mod by_sql {
+    use super::{
+        rows_from_before_there_were_buckets_are_in_the_first, support, the_database_itself_forbids_buckets_that_cannot_be,
+    };
+
+    support::on_every_database! { @sql
+        rows_from_before_there_were_buckets_are_in_the_first,
+        the_database_itself_forbids_buckets_that_cannot_be,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_instances_drain_one_hot_sku_to_zero_in_memory() {
+    two_instances_drain_one_hot_sku_to_zero::<InMemory>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -48,9 +63,8 @@ struct World<D: TestDatabase> {
 
 impl<D: TestDatabase> World<D> {
     async fn with(sku: &str, quantity: i64, buckets: u32) -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = Arc::new(D::books(store.clone()));
         if quantity > 0 {
             books.receive(&receipt("first", sku, quantity)).await.unwrap();
@@ -256,7 +270,7 @@ async fn a_reservation_from_before_there_were_buckets_is_settled<D: TestDatabase
 }
 
 async fn rows_from_before_there_were_buckets_are_in_the_first<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
     let mut before = D::migrator();
     before.migrations = before.migrations.iter().filter(|migration| migration.version == 1).cloned().collect::<Vec<_>>().into();
@@ -334,7 +348,7 @@ async fn two_instances_drain_one_hot_sku_to_zero<D: TestDatabase>() {
     const PIECES: usize = 1_000;
     for buckets in [1, 2, 7, 16] {
         let world = World::<D>::with("hot", i64::try_from(PIECES).unwrap(), buckets).await;
-        let other = Store::<D>::open(&world.fresh.url, &Options::default()).await.unwrap();
+        let other = D::opened(&world.fresh, &Options::default()).await;
         let engines = [world.engine.clone(), Engine::batched(Inventory::new(), other)];
         // Nobody gives anything back, so that each refusal must be of what is truly sold out: as many are sold as there are.
         let mut orders = JoinSet::new();

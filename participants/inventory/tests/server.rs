@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
 
-on_every_database! {
+on_every_database! { @sql
     stock_is_added_reserved_and_sold_and_a_restart_keeps_it,
     a_repeated_delivery_changes_nothing_and_a_reused_id_is_told,
     every_bad_field_is_named_and_the_server_goes_on,
@@ -85,7 +85,7 @@ fn bad_fields(status: &Status) -> Vec<String> {
 }
 
 async fn stock_is_added_reserved_and_sold_and_a_restart_keeps_it<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let added = server.add("r1", "apple", 10).await.unwrap();
     assert_eq!((added.initial, added.available), (10, 10));
@@ -124,7 +124,7 @@ fn prost_types_any<M: Message + Name>(message: &M) -> prost_types::Any {
 }
 
 async fn a_repeated_delivery_changes_nothing_and_a_reused_id_is_told<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let first = server.add("r1", "apple", 10).await.unwrap();
     assert_eq!(server.add("r1", "apple", 10).await.unwrap(), first);
@@ -137,7 +137,7 @@ async fn a_repeated_delivery_changes_nothing_and_a_reused_id_is_told<D: TestData
 }
 
 async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     for (receipt_id, sku, quantity, fields) in [
         ("", "", 0, &["receipt_id", "sku", "quantity"][..]),
@@ -155,7 +155,7 @@ async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
 }
 
 async fn a_sku_is_split_and_still_reads_as_one<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let added = server.add("r1", "apple", 10).await.unwrap();
     assert_eq!(added.buckets, 1);
@@ -172,7 +172,7 @@ async fn a_sku_is_split_and_still_reads_as_one<D: TestDatabase>() {
 }
 
 async fn an_unknown_sku_is_not_found<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let status = Running::start(&fresh).await.get("apple").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let details = status.get_error_details();
@@ -181,7 +181,7 @@ async fn an_unknown_sku_is_not_found<D: TestDatabase>() {
 }
 
 async fn pages_list_every_sku_once_in_order<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     for sku in ["c", "a", "e", "b", "d"] {
         server.add(&format!("r-{sku}"), sku, 1).await.unwrap();

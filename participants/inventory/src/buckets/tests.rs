@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::memory::lines;
+use crate::memory::watched::lines;
 
 fn line(quantity: i64) -> Line {
     Line::new("a", quantity).unwrap()

@@ -1,7 +1,7 @@
 //! One operation at a time.
 
 use super::*;
-use crate::memory::{Memory, Row, held, lines};
+use crate::memory::watched::{Memory, Row, held, lines};
 
 async fn tried(store: &mut Memory, wanted: &[(&str, i64)]) -> Result<Reserved, String> {
     let before = store.skus.clone();
