@@ -20,6 +20,9 @@ mod request;
 mod serve;
 mod wire;
 
+#[cfg(feature = "memory")]
+pub mod memory;
+
 pub use api::OrderApi;
 pub use books::OrderBooks;
 pub use branch::{InProcess, OrderBranch, OrderDatabase, OrderStore, Placing, SettleError, place, settle};

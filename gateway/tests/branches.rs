@@ -6,12 +6,12 @@ mod databases;
 
 use std::time::Duration;
 
-use databases::{Fresh, TestDatabase, on_every_database};
+use databases::{Fresh, InMemory, TestDatabase, on_every_database};
 use prost::{Message, Name};
 use tcc_barrier::{Answer, Call};
 use tcc_coordinator::Endpoint;
 use tcc_gateway::{InProcess, LINES_MAX, OrderBooks, OrderBranch, QUANTITY_MAX, RowStatus};
-use tcc_participant::{DatabaseKind, Engine, Options, Store, within};
+use tcc_participant::{Engine, Options, within};
 use tcc_proto::order::v1::{OrderLine, PlaceOrder};
 use tcc_types::{
     BranchId, BranchKey, CancelCall, Clock, ConfirmCall, Gid, LogName, Payload, SettleAnswer, SystemClock, SystemEntropy,
@@ -38,16 +38,15 @@ on_every_database! {
 struct World<D: TestDatabase> {
     endpoint: InProcess<OrderBranch<D>>,
     books: D::Books,
-    _fresh: Fresh,
+    fresh: Fresh,
 }
 
 impl<D: TestDatabase> World<D> {
     async fn new() -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = D::books(store.clone());
-        Self { endpoint: InProcess(Engine::batched(OrderBranch::new(), store)), books, _fresh: fresh }
+        Self { endpoint: InProcess(Engine::batched(OrderBranch::new(), store)), books, fresh }
     }
 
     /// What somebody does to the tables beside the framework.
@@ -286,8 +285,7 @@ async fn the_database_itself_forbids_rows_that_no_order_has<D: TestDatabase>() {
         let error = world.execute(&format!("UPDATE orders SET {change}")).await.unwrap_err();
         assert!(error.as_database_error().unwrap().is_check_violation(), "{change}: {error}");
     }
-    // A word of its own on MySQL.
-    let lines = if D::KIND == DatabaseKind::Mysql { "`lines`" } else { "lines" };
+    let lines = D::LINES;
     assert!(world.execute(&format!("UPDATE orders SET {lines} = 'pear'")).await.is_err());
     world.execute(&format!("UPDATE orders SET {lines} = '[[\"pear\", 1]]'")).await.unwrap();
     assert_eq!(world.status(&key).await, Some(RowStatus::Tried));
@@ -377,4 +375,45 @@ async fn a_batch_in_which_a_row_has_changed_changes_nothing<D: TestDatabase>() {
     assert_eq!(world.status(&keys[0]).await, Some(RowStatus::Tried));
     // Alone, the one that can be had is.
     assert_eq!(world.confirm(&keys[0]).await, SettleAnswer::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_memory_an_orders_row_is_where_its_branch_is_at_each_commit() {
+    let world = World::<InMemory>::new().await;
+    let memory = world.fresh.memory.clone();
+    memory.observe(Box::new(|_, after| after.check().unwrap()));
+    let mut calls = JoinSet::new();
+    for number in 0..60 {
+        let engine = world.endpoint.0.clone();
+        calls.spawn(async move {
+            let key = key("order");
+            if number % 5 > 0 {
+                engine.try_branch(try_call(&key, &order(&format!("k-{number}")))).await.unwrap();
+            }
+            match number % 3 {
+                0 => {}
+                1 if number % 5 > 0 => assert_eq!(engine.confirm(ConfirmCall { key }).await.unwrap(), SettleAnswer::Done),
+                _ => {
+                    let cancelled = engine.cancel(CancelCall { key, not_after: in_a_minute() }).await;
+                    assert_eq!(cancelled.unwrap(), SettleAnswer::Done);
+                }
+            }
+        });
+    }
+    calls.join_all().await;
+    let tables = memory.durable();
+    let counts = [RowStatus::Tried, RowStatus::Confirmed, RowStatus::Cancelled]
+        .map(|status| tables.orders.orders().filter(|row| row.status == status).count());
+    assert_eq!(counts, [16, 16, 16]);
+    assert_eq!(tables.branches.tried().count(), 16);
+    // What does not fit is told.
+    let first = tables.orders.orders().find(|row| row.status == RowStatus::Tried).unwrap().id;
+    for status in [RowStatus::Confirmed, RowStatus::Cancelled] {
+        let mut broken = tables.clone();
+        assert!(broken.orders.change(first, |row| row.status = status).unwrap());
+        assert!(broken.check().unwrap_err().contains("its branch is Tried"));
+    }
+    let mut forgotten = tables.clone();
+    forgotten.branches = Default::default();
+    assert!(forgotten.check().is_err());
 }

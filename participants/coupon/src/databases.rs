@@ -1,6 +1,8 @@
 //! Coupons in each database: the statements, and nothing that decides. The same meaning in all of them; the files beside this one
 //! differ where their SQL does.
 
+#[cfg(feature = "memory")]
+mod memory;
 mod mysql;
 mod postgres;
 mod sqlite;

@@ -12,8 +12,8 @@ mod books;
 mod config;
 mod coupon;
 mod databases;
-#[cfg(test)]
-mod memory;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod participant;
 
 use std::{net::SocketAddr, time::Duration};

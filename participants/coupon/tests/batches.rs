@@ -5,7 +5,7 @@
 mod support;
 
 use sqlx::{MySql, Postgres};
-use support::{Dice, Fresh, TestDatabase, a_minute_ago, coupon, in_a_minute, key, on_every_database, try_call};
+use support::{Dice, Fresh, InMemory, TestDatabase, a_minute_ago, coupon, in_a_minute, key, on_every_database, try_call};
 use tcc_barrier::{Answer, Call};
 use tcc_coupon::{CouponBooks, CouponState, Coupons};
 use tcc_participant::{Engine, Options, Store, within};
@@ -16,6 +16,11 @@ on_every_database! {
     random_batches_answer_and_leave_what_their_operations_do_one_by_one,
     a_coupon_goes_to_the_first_in_order_and_then_to_the_next,
     a_batch_in_which_a_lock_has_vanished_changes_nothing,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_instances_with_batches_over_the_same_coupons_use_each_once_in_memory() {
+    two_instances_with_batches_over_the_same_coupons_use_each_once::<InMemory>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -66,9 +71,8 @@ struct World<D: TestDatabase> {
 impl<D: TestDatabase> World<D> {
     /// With coupons of `u1`, the last of which has expired.
     async fn new() -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = D::books(store.clone());
         for id in COUPONS {
             let expires_at = if id == "old" { a_minute_ago() } else { in_a_minute() };
@@ -189,20 +193,29 @@ async fn random_batches_answer_and_leave_what_their_operations_do_one_by_one<D: 
 
 /// Claims of coupons of `u1`, in the order of their keys.
 fn claims(coupon_ids: &[&str]) -> Vec<Operation> {
-    let mut keys: Vec<_> = coupon_ids.iter().map(|_| key()).collect();
-    keys.sort();
+    claims_of(&keys(coupon_ids.len()), coupon_ids)
+}
+
+fn claims_of(keys: &[BranchKey], coupon_ids: &[&str]) -> Vec<Operation> {
     keys.iter().zip(coupon_ids).map(|(key, id)| Operation::Try(try_call(key, id, "u1"))).collect()
+}
+
+/// New ones, in their order.
+fn keys(count: usize) -> Vec<BranchKey> {
+    let mut keys: Vec<_> = (0..count).map(|_| key()).collect();
+    keys.sort();
+    keys
 }
 
 async fn a_coupon_goes_to_the_first_in_order_and_then_to_the_next<D: TestDatabase>() {
     let world = World::<D>::new().await;
-    let placed = claims(&["c1", "c2", "c1", "old"]);
+    let keys = keys(7);
+    let placed = claims_of(&keys, &["c1", "c2", "c1", "old"]);
     let answers = world.together(&placed).await.unwrap();
     assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), ["reserved", "reserved", "COUPON_LOCKED", "COUPON_EXPIRED"]);
-    let keys: Vec<_> = placed.iter().map(|operation| operation.call().key().clone()).collect();
     assert_eq!(world.state("c1").await, (CouponState::Locked, Some(keys[0].gid)));
     // The first gives it back, and the next gets it, in the same transaction; and what is refused stays so.
-    let mut next = claims(&["c1", "c1", "c2"]);
+    let mut next = claims_of(&keys[4..], &["c1", "c1", "c2"]);
     let winner = next[0].call().key().gid;
     next.extend([Operation::cancel(&keys[0]), Operation::confirm(&keys[1]), placed[2].clone()]);
     next.sort_by(|one, other| one.call().key().cmp(other.call().key()));
@@ -248,7 +261,7 @@ async fn want_coupons<D: TestDatabase>(engine: Engine<Coupons<D>>, mut dice: Dic
 
 async fn two_instances_with_batches_over_the_same_coupons_use_each_once<D: TestDatabase>() {
     let world = World::<D>::new().await;
-    let other = Store::<D>::open(&world.fresh.url, &Options::default()).await.unwrap();
+    let other = D::opened(&world.fresh, &Options::default()).await;
     let engines = [world.engine.clone(), Engine::batched(Coupons::new(), other)];
     let mut orders = JoinSet::new();
     for task in 1..=120_u64 {

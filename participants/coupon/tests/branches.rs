@@ -40,9 +40,8 @@ struct World<D: TestDatabase> {
 impl<D: TestDatabase> World<D> {
     /// With the coupon `c1` of `u1`, worth 500.
     async fn new() -> Self {
-        let fresh = Fresh::of(D::KIND);
-        let store = Store::<D>::open(&fresh.url, &Options::default()).await.unwrap();
-        store.migrate(D::migrator()).await.unwrap();
+        let fresh = D::fresh();
+        let store = D::opened(&fresh, &Options::default()).await;
         let books = Arc::new(D::books(store.clone()));
         let world = Self { engine: Engine::batched(Coupons::new(), store.clone()), store, books, _fresh: fresh };
         world.issue("c1", "u1", in_a_minute()).await;

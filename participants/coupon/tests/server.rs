@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
 
-on_every_database! {
+on_every_database! { @sql
     a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it,
     an_issue_is_idempotent_and_a_reused_id_is_told,
     every_bad_field_is_named_and_the_server_goes_on,
@@ -93,7 +93,7 @@ fn bad_fields(status: &Status) -> Vec<String> {
 }
 
 async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let request = coupon("c1", "u1");
     let issued = server.issue(request.clone()).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_coupon_is_issued_locked_and_used_and_a_restart_keeps_it<D: TestDataba
 }
 
 async fn an_issue_is_idempotent_and_a_reused_id_is_told<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let request = coupon("c1", "u1");
     let first = server.issue(request.clone()).await.unwrap();
@@ -139,7 +139,7 @@ async fn an_issue_is_idempotent_and_a_reused_id_is_told<D: TestDatabase>() {
 }
 
 async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     let before_1970 = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
     for (request, fields) in [
@@ -158,7 +158,7 @@ async fn every_bad_field_is_named_and_the_server_goes_on<D: TestDatabase>() {
 }
 
 async fn an_unknown_coupon_is_not_found<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let status = Running::start(&fresh).await.get("c1").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let details = status.get_error_details();
@@ -167,7 +167,7 @@ async fn an_unknown_coupon_is_not_found<D: TestDatabase>() {
 }
 
 async fn pages_list_one_users_coupons_and_their_tokens_fit_no_other_list<D: TestDatabase>() {
-    let fresh = Fresh::of(D::KIND);
+    let fresh = D::fresh();
     let mut server = Running::start(&fresh).await;
     for (coupon_id, user_id) in [("e", "u1"), ("a", "u1"), ("b", "u2"), ("c", "u1"), ("d", "u1"), ("f", "u2")] {
         server.issue(coupon(coupon_id, user_id)).await.unwrap();

@@ -6,7 +6,7 @@ use tcc_types::{SystemEntropy, Timestamp};
 use super::*;
 use crate::{
     lock,
-    memory::{Memory, Row, gid},
+    memory::watched::{Memory, gid, row},
     release, spend,
 };
 
@@ -111,8 +111,7 @@ proptest! {
         for ((id, (user, expired, state, holder)), settle) in IDS.into_iter().zip(rows).zip(settles) {
             let state = CouponState::ALL[state];
             let gid = (state != CouponState::Issued).then_some(gids[holder]);
-            let row = Row { user_id: USERS[user].to_owned(), discount_minor: 500, expired, state, gid };
-            before.rows.insert(id.to_owned(), row);
+            before.rows.insert(id.to_owned(), row(id, USERS[user], expired, state, gid));
             match (state, settle) {
                 (CouponState::Locked, 0) => operations.spends.push((id.to_owned(), gids[holder])),
                 (CouponState::Locked, 1) => operations.releases.push((id.to_owned(), gids[holder])),

@@ -1,7 +1,7 @@
 //! The decisions on an in-process store.
 
 use super::*;
-use crate::memory::{Memory, gid};
+use crate::memory::watched::{Memory, gid};
 
 async fn refusal(store: &mut Memory, coupon_id: &str, user_id: &str) -> String {
     match lock(store, &Claim::new(coupon_id, user_id).unwrap(), gid()).await.unwrap() {

@@ -1,22 +1,32 @@
 //! Every test on every database: a fresh, empty one of its kind for each. PostgreSQL and MariaDB are private servers that the
-//! tests of one file share.
+//! tests of one file share. The one in memory takes of SQL only what [`memory`] reads.
 
 #![allow(dead_code, reason = "no test file uses all of it")]
+
+mod memory;
 
 use std::time::Duration;
 
 use prost::{Message, Name};
 use sqlx::{AssertSqlSafe, MySql, Postgres, Sqlite};
-use tcc_coupon::{CouponDatabase, NewCoupon};
-use tcc_participant::{DatabaseKind, Store};
+use tcc_coupon::{CouponDatabase, NewCoupon, memory::CouponTables};
+use tcc_participant::{
+    DatabaseKind, Options, Store,
+    memory::{Memory, MemoryDatabase},
+};
 use tcc_proto::coupon::v1::LockCoupon;
 use tcc_servers::{Kind, shared};
 use tcc_types::{BranchId, BranchKey, Clock, Gid, LogName, Payload, SystemClock, SystemEntropy, Timestamp, TryCall};
 use tempfile::TempDir;
 
-/// Makes a test of each generic `async fn name<D: TestDatabase>()` for each database: `postgres::name`.
+/// Makes a test of each generic `async fn name<D: TestDatabase>()` for each database: `postgres::name`. After `@sql` the one in memory
+/// is left out: it has no URL.
 macro_rules! on_every_database {
     ($($test:ident),+ $(,)?) => {
+        support::on_every_database! { @in memory super::support::InMemory: $($test),+ }
+        support::on_every_database! { @sql $($test),+ }
+    };
+    (@sql $($test:ident),+ $(,)?) => {
         support::on_every_database! { @in sqlite sqlx::Sqlite: $($test),+ }
         support::on_every_database! { @in postgres sqlx::Postgres: $($test),+ }
         support::on_every_database! { @in mysql sqlx::MySql: $($test),+ }
@@ -34,10 +44,16 @@ macro_rules! on_every_database {
 }
 pub(crate) use on_every_database;
 
+/// The database in memory.
+pub(crate) type InMemory = MemoryDatabase<CouponTables>;
+
 /// A database that the tests run on.
 pub(crate) trait TestDatabase: CouponDatabase {
-    /// Which.
-    const KIND: DatabaseKind;
+    /// A new one.
+    fn fresh() -> Fresh;
+
+    /// Opens it, with its tables in it.
+    fn opened(fresh: &Fresh, options: &Options) -> impl Future<Output = Store<Self>> + Send;
 
     /// What somebody does to the tables beside the framework.
     fn execute(store: &Store<Self>, statement: String) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -46,7 +62,15 @@ pub(crate) trait TestDatabase: CouponDatabase {
 macro_rules! test_database {
     ($database:ident, $kind:ident) => {
         impl TestDatabase for $database {
-            const KIND: DatabaseKind = DatabaseKind::$kind;
+            fn fresh() -> Fresh {
+                Fresh::of(DatabaseKind::$kind)
+            }
+
+            async fn opened(fresh: &Fresh, options: &Options) -> Store<Self> {
+                let store = Store::open(&fresh.url, options).await.unwrap();
+                store.migrate(Self::migrator()).await.unwrap();
+                store
+            }
 
             async fn execute(store: &Store<Self>, statement: String) -> Result<(), sqlx::Error> {
                 sqlx::query(AssertSqlSafe(statement)).execute(store.write_pool()).await.map(drop)
@@ -62,20 +86,27 @@ test_database!(MySql, Mysql);
 pub(crate) struct Fresh {
     /// Where it is.
     pub(crate) url: String,
+    /// The one in memory.
+    pub(crate) memory: Memory<CouponTables>,
     _folder: Option<TempDir>,
 }
 
 impl Fresh {
-    pub(crate) fn of(kind: DatabaseKind) -> Self {
+    fn of(kind: DatabaseKind) -> Self {
         match kind {
             DatabaseKind::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 // Its folder is made too.
-                Self { url: format!("sqlite://{}/below/test.db", folder.path().display()), _folder: Some(folder) }
+                let url = format!("sqlite://{}/below/test.db", folder.path().display());
+                Self { _folder: Some(folder), ..Self::at(url) }
             }
-            DatabaseKind::Postgres => Self { url: shared(Kind::Postgres).create_database(), _folder: None },
-            DatabaseKind::Mysql => Self { url: shared(Kind::Mysql).create_database(), _folder: None },
+            DatabaseKind::Postgres => Self::at(shared(Kind::Postgres).create_database()),
+            DatabaseKind::Mysql => Self::at(shared(Kind::Mysql).create_database()),
         }
+    }
+
+    fn at(url: String) -> Self {
+        Self { url, memory: Memory::new(CouponTables::default()), _folder: None }
     }
 }
 
