@@ -19,8 +19,8 @@ pub(crate) struct Rows(Arc<dyn Fn(&BranchKey) -> String + Send + Sync>);
 impl Rows {
     pub(crate) fn of<T: Tables + HasBranches>(database: Memory<T>) -> Self {
         Self(Arc::new(move |key| match database.visible().branches().get(key) {
-            Some(row) if row.empty => "cancelled (empty)".to_owned(),
-            Some(row) => format!("{:?}", row.status).to_lowercase(),
+            Some(stored) if stored.row.empty => "cancelled (empty)".to_owned(),
+            Some(stored) => format!("{:?}", stored.row.status).to_lowercase(),
             None => "absent".to_owned(),
         }))
     }

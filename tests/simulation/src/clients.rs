@@ -55,7 +55,7 @@ pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) 
     for number in 0..settings.shoppers_per_client {
         let name = format!("{host}.{number}");
         let (world, settings, gateways) = (Arc::clone(&world), Arc::clone(&settings), gateways.clone());
-        shoppers.spawn(Shopper { dice: world.dice(&name), world, settings, name, gateways }.shop());
+        shoppers.spawn_local(Shopper { dice: world.dice(&name), world, settings, name, gateways }.shop());
     }
     while let Some(ended) = shoppers.join_next().await {
         ended?;

@@ -304,7 +304,7 @@ fn rows<const N: usize>(rows: [(&str, String); N]) -> Table {
 
 fn table(rows: impl Iterator<Item = (String, String)>) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     rows.for_each(|(name, value)| drop(table.add_row([name, value])));
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Left);

@@ -8,16 +8,16 @@ use std::{
 };
 
 use tcc_coordinator::{EndpointConfig, GrpcEndpoint, Registry, service::coordinator_server};
-use tcc_coupon::{Coupon, CouponBooks, CouponDatabase, CouponTables, NewCoupon};
+use tcc_coupon::{CouponBooks, CouponDatabase, Coupons, NewCoupon, memory::CouponTables};
 use tcc_database::memory::{Memory, MemoryDatabase, Tables};
-use tcc_gateway::{COUPON, Gateway, INVENTORY, OrderTables};
-use tcc_inventory::{Inventory, Line, Receipt, Spread, StockBooks, StockDatabase, StockTables};
+use tcc_gateway::{COUPON, Gateway, INVENTORY, memory::OrderTables};
+use tcc_inventory::{Inventory, Line, Receipt, Spread, StockBooks, StockDatabase, memory::StockTables};
 use tcc_log::DatabaseLog;
 use tcc_participant::{
     BatchParticipant, CoordinatorConfig, Database, Engine, GrpcOutcomes, ParticipantService, Store, Upkeep, memory::HasBranches,
 };
 use tcc_proto::tcc::v1::participant_server::ParticipantServer;
-use tcc_types::{Entropy, LogName, ParticipantName, Timestamp};
+use tcc_types::{Entropy, LogName, Invalid, ParticipantName, Timestamp};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -39,6 +39,10 @@ pub(crate) const LOG: &str = "main";
 
 /// The one user that coupons are issued to.
 pub(crate) const USER: &str = "user";
+
+fn bad(bad: Vec<Invalid>) -> String {
+    bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
 
 /// What is there before the first order: repeated until it is.
 async fn until_done<T>(work: impl AsyncFn() -> Result<T, sqlx::Error>) {
@@ -102,9 +106,9 @@ impl Machine {
         let books = <MemoryDatabase<StockTables> as StockDatabase>::books(store.clone());
         for number in 0..self.settings.skus {
             let sku = format!("sku-{number}");
-            let receipt = Receipt { id: format!("first-{number}"), line: Line::new(sku.clone(), self.settings.pieces)? };
+            let receipt = Receipt { id: format!("first-{number}"), line: Line::new(sku.clone(), self.settings.pieces).map_err(bad)? };
             until_done(async || books.receive(&receipt).await).await;
-            let spread = Spread::new(sku, self.settings.buckets)?;
+            let spread = Spread::new(sku, self.settings.buckets).map_err(bad)?;
             until_done(async || books.spread(&spread).await).await;
         }
         self.participant(Engine::batched(Inventory::new(), store), database).await
@@ -123,7 +127,7 @@ impl Machine {
             };
             until_done(async || books.issue(&coupon).await).await;
         }
-        self.participant(Engine::batched(Coupon::new(), store), database).await
+        self.participant(Engine::batched(Coupons::new(), store), database).await
     }
 
     async fn participant<P, T>(self, engine: Engine<P>, database: Memory<T>) -> turmoil::Result
@@ -135,7 +139,7 @@ impl Machine {
         let urls = (0..self.settings.gateways).map(|number| Host::Gateway(number).url());
         let coordinator = CoordinatorConfig { ask_timeout_ms: 500, ..CoordinatorConfig::at(urls) };
         let coordinators = BTreeMap::from([(LogName::new(LOG)?, coordinator)]);
-        let outcomes = GrpcOutcomes::over(&coordinators, connector(world, host)).map_err(|bad| format!("{bad:?}"))?;
+        let outcomes = GrpcOutcomes::over(&coordinators, connector(world, host)).map_err(bad)?;
         let _upkeep = Upkeep::start(&engine, Some(outcomes), &CancellationToken::new());
         let service = ParticipantService::new(engine);
         let service = Deliveries::new(service, world, host, Rows::of(database), Arc::clone(&self.mischief));

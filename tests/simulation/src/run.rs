@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tcc_types::LogName;
 use turmoil::Sim;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     coverage::Coverage,
     deliveries::Mischief,
     faults::{self, Machines, Storm},
-    hosts::Machine,
+    hosts::{LOG, Machine},
     place::Host,
     settings::{QUIET_WITHIN, Settings},
     world::World,
@@ -74,7 +75,8 @@ pub struct Report {
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Report {
     let began = Instant::now();
-    let world = Arc::new(World::new(seed, options.keeps_text));
+    let Ok(log) = LogName::new(LOG) else { unreachable!("the name of the log is well-formed") };
+    let world = Arc::new(World::new(seed, options.keeps_text, log));
     note_panics(&world);
     checks::watch(&world);
     let settings = Arc::new(Settings::of(&world.dice("settings")));

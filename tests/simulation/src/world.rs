@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use tcc_coupon::CouponTables;
+use tcc_coupon::memory::CouponTables;
 use tcc_database::memory::{Memory, Step};
-use tcc_gateway::OrderTables;
-use tcc_inventory::StockTables;
+use tcc_gateway::memory::OrderTables;
+use tcc_inventory::memory::StockTables;
 use tcc_log::LogTables;
-use tcc_types::{Clock, Timestamp};
+use tcc_types::{Clock, LogName, Timestamp};
 
 use crate::{
     coverage::Coverage,
@@ -92,12 +92,12 @@ impl fmt::Display for Point {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, keeps_text: bool) -> Self {
+    pub(crate) fn new(seed: u64, keeps_text: bool, log: LogName) -> Self {
         Self {
             seed,
             micros: AtomicU64::new(0),
             trace: Trace::new(keeps_text),
-            log: Memory::new(LogTables::new(log_name())),
+            log: Memory::new(LogTables::new(log)),
             orders: Memory::new(OrderTables::default()),
             inventory: Memory::new(StockTables::default()),
             coupon: Memory::new(CouponTables::default()),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use tcc_coupon::{CouponState, CouponTables};
-use tcc_inventory::{Stock, StockTables};
+use tcc_coupon::{CouponState, memory::CouponTables};
+use tcc_inventory::memory::{Sku, StockRow, StockTables};
 use tcc_participant::memory::{HasBranches, StoredBranch};
 use tcc_proto::{coupon::v1::LockedCoupon, inventory::v1::ReservedStock};
 use tcc_types::BranchRowStatus;
@@ -29,16 +29,15 @@ pub(super) fn stock(world: &World, before: &StockTables, after: &StockTables) {
             add(world, &mut moved, Some(old), 1);
         }
     }
-    let old: BTreeMap<_, _> = before.skus().map(|stock| (stock.sku.clone(), stock)).collect();
-    for stock in after.skus() {
-        if !balances(&stock) {
-            world.violation("S4", format_args!("{stock:?}"));
+    for (sku, rows) in after.stock.skus() {
+        if !balances(rows) {
+            world.violation("S4", format_args!("{sku}: {rows:?}"));
         }
-        let was = old.get(&stock.sku).map_or(Held::default(), |it| Held { frozen: it.frozen, sold: it.sold });
-        let is = Held { frozen: stock.frozen - was.frozen, sold: stock.sold - was.sold };
-        let wanted = moved.remove(&stock.sku).unwrap_or_default();
+        let (was, now) = (before.stock.sku(sku).map_or_else(StockRow::default, Sku::sums), rows.sums());
+        let is = Held { frozen: now.frozen - was.frozen, sold: now.sold - was.sold };
+        let wanted = moved.remove(sku).unwrap_or_default();
         if is != wanted {
-            world.violation("S4", format_args!("{}: a commit moved {is:?}, its branches {wanted:?}", stock.sku));
+            world.violation("S4", format_args!("{sku}: a commit moved {is:?}, its branches {wanted:?}"));
         }
     }
     if let Some((sku, held)) = moved.iter().find(|(_, held)| **held != Held::default()) {
@@ -46,9 +45,12 @@ pub(super) fn stock(world: &World, before: &StockTables, after: &StockTables) {
     }
 }
 
-pub(super) fn balances(stock: &Stock) -> bool {
-    let all = [stock.available, stock.frozen, stock.sold];
-    all.iter().all(|pieces| *pieces >= 0) && all.iter().sum::<i64>() == stock.initial
+/// Nothing is negative in any of a SKU's rows, and nothing is missing.
+pub(super) fn balances(sku: &Sku) -> bool {
+    sku.rows.iter().all(|row| {
+        let all = [row.available, row.frozen, row.sold];
+        all.iter().all(|pieces| *pieces >= 0) && all.iter().sum::<i64>() == row.initial
+    })
 }
 
 /// Adds what a branch's row holds, or takes it away.
@@ -92,18 +94,18 @@ pub(super) fn coupons(world: &World, before: &CouponTables, after: &CouponTables
         let wanted = match (old.map(|it| it.row.status), new.row.status) {
             (_, BranchRowStatus::Tried) => CouponState::Locked,
             (_, BranchRowStatus::Confirmed) => CouponState::Used,
-            (Some(BranchRowStatus::Tried), BranchRowStatus::Cancelled) => CouponState::Available,
+            (Some(BranchRowStatus::Tried), BranchRowStatus::Cancelled) => CouponState::Issued,
             (_, BranchRowStatus::Refused | BranchRowStatus::Cancelled) => continue,
         };
         let Some(id) = coupon_of(world, new) else { continue };
         let gid = new.row.key.gid;
-        let fits = after.coupon(&id).is_some_and(|coupon| {
+        let fits = after.coupons.coupon(&id).is_some_and(|coupon| {
             // Released, another branch of the same batch may have it by now.
-            let is_anothers = wanted == CouponState::Available && coupon.gid.is_some_and(|other| other != gid);
-            is_anothers || coupon.state == wanted && (wanted == CouponState::Available || coupon.gid == Some(gid))
+            let is_anothers = wanted == CouponState::Issued && coupon.gid.is_some_and(|other| other != gid);
+            is_anothers || coupon.state == wanted && (wanted == CouponState::Issued || coupon.gid == Some(gid))
         });
         if !fits {
-            let is = after.coupon(&id);
+            let is = after.coupons.coupon(&id);
             world.violation("S4", format_args!("branch {:?} is {:?}, coupon {id} is {is:?}", new.row.key, new.row.status));
         }
     }

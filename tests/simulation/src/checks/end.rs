@@ -108,23 +108,23 @@ fn what_was_told_holds(world: &World) {
 fn the_books_balance(world: &World) {
     let inventory = world.inventory.visible();
     let mut held = books::held(world, &inventory);
-    for stock in inventory.skus() {
-        let wanted = held.remove(&stock.sku).unwrap_or_default();
-        if !books::balances(&stock) || (stock.frozen, stock.sold) != wanted {
-            world.violation("S4", format_args!("{stock:?}; its branches hold {wanted:?} (frozen, sold)"));
+    for (sku, rows) in inventory.stock.skus() {
+        let (wanted, is) = (held.remove(sku).unwrap_or_default(), rows.sums());
+        if !books::balances(rows) || (is.frozen, is.sold) != wanted {
+            world.violation("S4", format_args!("{sku}: {is:?}; its branches hold {wanted:?} (frozen, sold)"));
         }
     }
     let coupon = world.coupon.visible();
     let rows = coupon.branches();
     let used = rows.rows().filter(|stored| stored.row.status == BranchRowStatus::Confirmed).count();
-    let states = |state| coupon.coupons().filter(|coupon| coupon.state == state).count();
+    let states = |state| coupon.coupons.coupons().filter(|coupon| coupon.state == state).count();
     if states(CouponState::Used) != used || states(CouponState::Locked) != 0 {
         let (is, locked) = (states(CouponState::Used), states(CouponState::Locked));
         world.violation("S4", format_args!("{is} coupons are used and {locked} locked; {used} branches are confirmed"));
     }
     for order in world.orders.visible().branches().rows() {
         let id = order.row.key.gid;
-        let is = world.orders.visible().order(id).map(|row| format!("{:?}", row.status));
+        let is = world.orders.visible().orders.order(id).map(|row| format!("{:?}", row.status));
         let wanted = match order.row.status {
             BranchRowStatus::Confirmed => Some("Confirmed".to_owned()),
             BranchRowStatus::Cancelled if !order.row.empty => Some("Cancelled".to_owned()),
