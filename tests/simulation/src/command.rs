@@ -151,6 +151,7 @@ async fn in_child(library: &Library, order: &Order) -> anyhow::Result<Report> {
     preload::under(&mut command, library, order.seed);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     let mut command = tokio::process::Command::from(command);
+    let began = Instant::now();
     let output = tokio::time::timeout(SEED_WITHIN, command.kill_on_drop(true).output()).await;
     let output = output.with_context(|| format!("seed {} hangs: it took {SEED_WITHIN:?}", order.seed))??;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -159,6 +160,7 @@ async fn in_child(library: &Library, order: &Order) -> anyhow::Result<Report> {
     ensure!(output.status.success() && last.is_some(), "seed {} ended with {}", order.seed, output.status);
     let mut report: Report = serde_json::from_str(&last.unwrap_or_default())?;
     report.trace = lines;
+    report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
 
@@ -305,7 +307,9 @@ fn rows<const N: usize>(rows: [(&str, String); N]) -> Table {
 fn table(rows: impl Iterator<Item = (String, String)>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    rows.for_each(|(name, value)| drop(table.add_row([name, value])));
+    for (name, value) in rows {
+        table.add_row([name, value]);
+    }
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Left);
     }

@@ -1,11 +1,11 @@
-//! What makes all randomness of a process its seed's: what libraries draw by themselves (the order of hash maps, the runtime's choices,
-//! jitter) comes from the operating system, and there a small preloaded library stands in.
+//! What makes a process depend on nothing but its seed: what libraries draw by themselves (the order of hash maps, the runtime's choices,
+//! jitter) and what they measure comes from the operating system, and there a small preloaded library stands in.
 
 use std::process::Command;
 
 use tcc_preload::Library;
 
-const SOURCE: &str = include_str!("preload/entropy.c");
+const SOURCE: &str = include_str!("preload/world.c");
 const SEED_VARIABLE: &str = "TCC_SIMULATION_SEED";
 
 /// Builds the library.

@@ -1,11 +1,13 @@
-/* Gives the processes that it is preloaded into the same random bytes at each start, by a seed in their environment: what the standard
- * library, the runtime and other libraries draw by themselves is then the same whenever a seed is run. Only for the simulation: built by
- * `preload.rs` with whatever `cc` there is. */
+/* Gives the processes that it is preloaded into the same random bytes at each start, by a seed in their environment, and clocks that stand
+ * still: what the standard library, the runtime and other libraries draw or measure by themselves is then the same whenever a seed is run.
+ * Only for the simulation: built by `preload.rs` with whatever `cc` there is. */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <sys/types.h>
+#include <time.h>
 
 static uint64_t state;
 
@@ -31,5 +33,13 @@ ssize_t getrandom(void *bytes, size_t length, unsigned int flags) {
 
 int getentropy(void *bytes, size_t length) {
     getrandom(bytes, length, 0);
+    return 0;
+}
+
+/* 2026-01-01T00:00:00Z, whichever clock is read. */
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    (void)clock;
+    now->tv_sec = 1767225600;
+    now->tv_nsec = 0;
     return 0;
 }
