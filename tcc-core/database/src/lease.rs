@@ -17,9 +17,9 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::{runtime::Handle, time::timeout};
 
 /// A connection that was used less long ago is taken to be alive: testing it would cost a round trip for each use.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
+pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a test may take. One that does not answer is replaced while its user still waits.
-const TEST_MAX: Duration = Duration::from_secs(1);
+pub(crate) const TEST_MAX: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// Set where somebody limits the time of the release already.

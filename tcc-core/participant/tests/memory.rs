@@ -1,8 +1,11 @@
 //! Every conformance case on a database in memory, and what only it can do.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use sqlx::Pool;
@@ -11,7 +14,8 @@ use tcc_participant::{
     conformance::{Bench, BenchTables, Effects, Fixture, State},
     memory::{BranchTable, Calm, HasBranches, Memory, MemoryDatabase, MemoryError, Passing, Step, Weather, gone},
 };
-use tcc_types::{BranchRowStatus, SystemClock};
+use tcc_types::{BranchRowStatus, Clock, Entropy, Gid, SystemClock, Timestamp};
+use tokio::{task::JoinSet, time::Instant};
 
 type Db = MemoryDatabase<BenchTables>;
 
@@ -169,4 +173,108 @@ async fn it_has_no_url_and_the_same_limits_as_any_other() {
     let error = Store::in_memory(database, Arc::new(Calm), Arc::new(SystemClock), &options).expect_err("no attempts");
     assert!(matches!(&error, OpenError::Invalid(invalid) if invalid.field == "attempts_max"), "{error}");
     assert!(Pool::<Db>::connect("memory://stock").await.is_err());
+}
+
+/// Goes on with tokio's clock.
+struct Virtual(Instant);
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_790_000_000_000).plus(self.0.elapsed())
+    }
+}
+
+/// Draws the same from the same seed.
+#[derive(Debug)]
+struct Dice(AtomicU64);
+
+impl Dice {
+    fn roll(&self, sides: u64) -> u64 {
+        let step = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        let mixed = (step ^ (step >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+impl Entropy for Dice {
+    fn next_u64(&self) -> u64 {
+        self.roll(u64::MAX)
+    }
+}
+
+/// Everything takes time, and now and then something fails, once it may.
+#[derive(Debug)]
+struct Rough {
+    dice: Arc<Dice>,
+    fails: AtomicBool,
+}
+
+impl Weather for Rough {
+    fn pass(&self, step: Step) -> Passing<'_> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(self.dice.roll(4))).await;
+            match self.dice.roll(60) {
+                0 if self.fails.load(Ordering::SeqCst) => Err(gone()),
+                1 if self.fails.load(Ordering::SeqCst) && step != Step::Answer => Err(MemoryError::Conflict.into()),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// What each commit left, and when.
+async fn trace_of(seed: u64) -> Vec<String> {
+    let (began, dice) = (Instant::now(), Arc::new(Dice(AtomicU64::new(seed))));
+    let weather = Arc::new(Rough { dice: Arc::clone(&dice), fails: AtomicBool::new(false) });
+    let database = Memory::new(BenchTables::default());
+    let opened =
+        Store::in_memory(database.clone(), Arc::<Rough>::clone(&weather), Arc::new(Virtual(began)), &Options::default());
+    let f = Fixture::batched(opened.expect("the options are right")).await;
+    let trace = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&trace);
+    database.observe(Box::new(move |_, after: &BenchTables| {
+        let rows: Vec<_> =
+            after.branches().rows().map(|stored| (&stored.row.key, stored.row.status, stored.row.changed_at)).collect();
+        seen.lock().expect("nobody panics with it").push(format!("{:?} {rows:?}", began.elapsed()));
+    }));
+    weather.fails.store(true, Ordering::SeqCst);
+    let mut orders = JoinSet::new();
+    for order in 0..60 {
+        let mut call = f.new_call();
+        call.key.gid = Gid::mint(Virtual(began).now(), &*dice);
+        let engine = f.engine.clone();
+        orders.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(order / 4)).await;
+            while engine.try_branch(call.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(7)).await;
+            }
+            while match order % 2 {
+                0 => engine.confirm(Fixture::<Db>::confirm_of(&call)).await.is_err(),
+                _ => engine.cancel(Fixture::<Db>::cancel_of(&call)).await.is_err(),
+            } {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    orders.join_all().await;
+    weather.fails.store(false, Ordering::SeqCst);
+    f.engine.close().await;
+    let tables = database.durable();
+    assert_eq!((tables.branches().len(), tables.branches().tried().count()), (60, 0));
+    let mut trace = trace.lock().expect("nobody panics with it");
+    trace.push(format!("{:?}, {} reruns", began.elapsed(), f.engine.retries()));
+    std::mem::take(&mut *trace)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_commits_at_the_same_times() {
+    let trace_of = |seed| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("it starts").block_on(trace_of(seed))
+    };
+    let traces: Vec<_> = (1..6).map(|seed| [trace_of(seed), trace_of(seed)]).collect();
+    for [one, again] in &traces {
+        assert_eq!(one, again);
+    }
+    assert!(traces.windows(2).all(|pair| pair[0][0] != pair[1][0]), "seeds make no difference");
 }

@@ -5,7 +5,6 @@
 use std::{
     convert::Infallible,
     fmt::{self, Display, Formatter},
-    io,
     marker::PhantomData,
     str::FromStr,
     sync::Arc,
@@ -16,9 +15,10 @@ use log::LevelFilter;
 use sqlx::{ConnectOptions, Connection, Pool, SqlStr, pool::PoolOptions};
 use sqlx_core::{Url, error::BoxDynError, transaction::TransactionManager};
 use tcc_types::{Clock, Timestamp};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{Memory, MemoryError, Session, Tables, Weather, nothing::Nothing};
+use crate::lease::{TEST_MAX, TRUSTED_FOR, within};
 
 /// A database whose tables are one value in memory, as a kind of database.
 #[derive(Debug)]
@@ -134,6 +134,15 @@ impl<T: Tables> MemoryOptions<T> {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            // As of servers, but again by tokio's clock.
+            .before_acquire(|conn: &mut MemoryConnection<T>, _| {
+                Box::pin(async move {
+                    if conn.used_at.elapsed() > TRUSTED_FOR {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(self)
     }
 }
@@ -154,11 +163,9 @@ impl<T: Tables> ConnectOptions for MemoryOptions<T> {
     }
 
     async fn connect(&self) -> Result<MemoryConnection<T>, sqlx::Error> {
-        let connected = timeout(self.connect_max, self.database.connect(Arc::clone(&self.weather))).await;
-        let too_late =
-            |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not let itself be connected to"));
-        let session = connected.map_err(too_late)??;
-        Ok(MemoryConnection { session, clock: Arc::clone(&self.clock) })
+        let connecting = self.database.connect(Arc::clone(&self.weather));
+        let session = within(self.connect_max, "the database does not let itself be connected to", connecting).await?;
+        Ok(MemoryConnection { session, clock: Arc::clone(&self.clock), used_at: Instant::now() })
     }
 
     /// There are none.
@@ -176,6 +183,7 @@ impl<T: Tables> ConnectOptions for MemoryOptions<T> {
 pub struct MemoryConnection<T> {
     session: Session<T>,
     clock: Arc<dyn Clock>,
+    used_at: Instant,
 }
 
 impl<T> fmt::Debug for MemoryConnection<T> {
@@ -194,7 +202,7 @@ impl<T: Tables> MemoryConnection<T> {
         &mut self,
         statement: impl FnOnce(&mut T, Timestamp) -> Result<R, sqlx::Error>,
     ) -> Result<R, sqlx::Error> {
-        let Self { session, clock } = self;
+        let Self { session, clock, .. } = self;
         session.write(|tables| statement(tables, clock.now())).await
     }
 
@@ -203,7 +211,7 @@ impl<T: Tables> MemoryConnection<T> {
     /// # Errors
     /// The transaction is broken; what the weather says.
     pub async fn read<R>(&mut self, read: impl FnOnce(&T, Timestamp) -> R) -> Result<R, sqlx::Error> {
-        let Self { session, clock } = self;
+        let Self { session, clock, .. } = self;
         session.read(|tables| read(tables, clock.now())).await
     }
 
@@ -225,7 +233,9 @@ impl<T: Tables> Connection for MemoryConnection<T> {
     }
 
     async fn ping(&mut self) -> Result<(), sqlx::Error> {
-        self.session.ping().await
+        let answered = within(TEST_MAX, "the connection does not answer", self.session.ping()).await;
+        self.used_at = Instant::now();
+        answered
     }
 
     async fn begin(&mut self) -> Result<sqlx::Transaction<'_, Self::Database>, sqlx::Error> {

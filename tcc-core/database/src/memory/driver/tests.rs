@@ -166,3 +166,35 @@ async fn whoever_cannot_connect_is_told_so_by_tokios_clock() {
 async fn a_url_names_no_database_in_memory() {
     assert!(Pool::<MemoryDatabase<u32>>::connect("memory://stock").await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_idle_is_tested_before_it_is_used() {
+    for (idle, is_replaced) in [(Duration::from_millis(900), false), (Duration::from_millis(1_100), true)] {
+        let database = Memory::new(7);
+        let pool = pool(&database, 1);
+        pool.acquire().await.unwrap().return_to_pool().await;
+        database.crash();
+        tokio::time::advance(idle).await;
+        assert_eq!(pool.acquire().await.unwrap().read(|sum, _| *sum).await.is_ok(), is_replaced, "{idle:?}");
+    }
+}
+
+/// Reads are never answered.
+#[derive(Debug)]
+struct Silent;
+
+impl Weather for Silent {
+    fn pass(&self, step: Step) -> Passing<'_> {
+        Box::pin(async move { if step == Step::Read { std::future::pending().await } else { Ok(()) } })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_does_not_answer_does_not_come_back() {
+    let options = MemoryOptions::new(Memory::new(0_u32), Arc::new(Silent), Arc::<Hand>::default());
+    let pool = options.pool(1, WAIT_MAX);
+    let began = tokio::time::Instant::now();
+    pool.acquire().await.unwrap().return_to_pool().await;
+    assert_eq!((began.elapsed(), pool.size()), (TEST_MAX, 0));
+    pool.close().await;
+}
