@@ -18,6 +18,7 @@ use tcc_proto::{
     order::v1::{CreateOrderRequest, Order, OrderLine},
     tcc::v1::{BranchSpec, SubmitRequest, TryRequest},
 };
+use tcc_reconcile::Outcome;
 use tcc_types::{Clock, Entropy, Gid, SystemClock, SystemEntropy, Timestamp};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -109,6 +110,17 @@ impl Stage {
         self.must_be_quiet().await?;
         let broken = self.books(scope).await?;
         ensure!(broken.is_empty(), "{} rules are broken:\n{}", broken.len(), broken.join("\n"));
+        match scope {
+            // The reconciler would list what nobody but the caller knows of.
+            Scope::AtRestCalledByHand => Ok(()),
+            Scope::Always | Scope::AtRest | Scope::AtRestOrdersOnly => self.must_reconcile().await,
+        }
+    }
+
+    /// Wants the reconciler to find nothing.
+    async fn must_reconcile(&self) -> anyhow::Result<()> {
+        let report = self.reconcile(0).await?;
+        ensure!(report.outcome(true) == Outcome::Agree, "the reconciler says:\n{report}");
         Ok(())
     }
 
