@@ -120,9 +120,9 @@ impl Compared<'_> {
 
     fn of_branch(&self, transaction: &Transaction, branch: &LogBranch, row: Option<&Row>) -> Option<Finding> {
         use BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
+        // Of what an operator settled outside, its participant need not know yet.
         let settled = match branch.settled {
-            // What an operator has settled by other means may be anything here.
-            Some(Settled::Outside) => return None,
+            Some(Settled::Outside) => false,
             Some(Settled::Acknowledged) => true,
             None => transaction.status.has_ended(),
         };
@@ -138,8 +138,12 @@ impl Compared<'_> {
             | (Some(Decision::Confirm), Confirmed)
             | (Some(Decision::Cancel), Refused | Cancelled) => return None,
         };
-        let also = if branch.settled.is_some() { ", and the branch as acknowledged" } else { "" };
-        Some(self.of_row(rule, row, format_args!("has the transaction as {:?}{also}", transaction.status)))
+        let also = match branch.settled {
+            None => "",
+            Some(Settled::Acknowledged) => ", and the branch as acknowledged",
+            Some(Settled::Outside) => ", and the branch as settled outside",
+        };
+        Some(self.of_row(noted(rule, branch), row, format_args!("has the transaction as {:?}{also}", transaction.status)))
     }
 
     /// A branch without a row: every branch has one once Confirm is decided, until its participant's retention is over.
@@ -156,7 +160,7 @@ impl Compared<'_> {
             return None;
         }
         let log_says = format!("the log has the transaction as {:?}, decided at {decided_at}", transaction.status);
-        let missing = self.finding(Rule::RowMissing).branch(&branch.branch).at(branch.participant.as_str());
+        let missing = self.finding(noted(Rule::RowMissing, branch)).branch(&branch.branch).at(branch.participant.as_str());
         Some(missing.says(log_says).says(format!("{} has no row", branch.participant)))
     }
 
@@ -197,6 +201,14 @@ impl Compared<'_> {
         let late = asks.plus(self.terms.grace) < side.now;
         let says = || format!("{} has it as Tried, to be asked about since {asks}", side.name());
         late.then(|| self.finding(Rule::RowOverdue).branch(&row.branch).at(side.name()).says(says()))
+    }
+}
+
+/// What an operator has settled by other means is no disagreement any more, and is not hidden.
+fn noted(rule: Rule, branch: &LogBranch) -> Rule {
+    match branch.settled {
+        Some(Settled::Outside) => Rule::SettledOutside,
+        None | Some(Settled::Acknowledged) => rule,
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Severity {
     Disagreement,
     /// Nothing contradicts anything, but something that should have gone on has not: a process is down, or an operator is needed.
     Overdue,
+    /// Two sides tell different things, and an operator has settled that outside and has put it on record.
+    Noted,
 }
 
 macro_rules! rules {
@@ -105,6 +107,9 @@ rules! {
     /// A branch keeps failing.
     Stuck, Overdue, "stuck",
         "see the coordinator's list of stuck branches: Probe, TryAnew or MarkSettled";
+    /// A branch has another outcome than its transaction, and an operator has settled that by other means.
+    SettledOutside, Noted, "settled_outside",
+        "nothing: the audit record says who settled it, and why";
 }
 
 impl fmt::Display for Rule {

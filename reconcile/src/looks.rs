@@ -29,10 +29,12 @@ impl Candidates {
     /// Takes what a first look at a transaction has found, `at` so long after the start.
     pub fn add(&mut self, gid: Gid, at: Duration, found: Vec<Finding>) {
         if found.is_empty() {
-        } else if self.since.len() >= self.max {
-            self.left_out += 1;
-        } else {
+            return;
+        }
+        if self.since.len() < self.max {
             self.since.insert(gid, found.into_iter().map(|finding| (finding, at)).collect());
+        } else {
+            self.left_out += 1;
         }
     }
 

@@ -96,8 +96,9 @@ impl Reconciler {
         report.counts.left_out += candidates.left_out();
         report.counts.in_flight = candidates.end();
         let by_place = |finding: &Finding| (finding.rule, finding.gid, finding.branch.clone(), finding.resource.clone());
-        report.disagreements.sort_by_key(by_place);
-        report.overdue.sort_by_key(by_place);
+        for found in [&mut report.disagreements, &mut report.overdue, &mut report.noted] {
+            found.sort_by_cached_key(by_place);
+        }
         Ok(report)
     }
 
@@ -146,7 +147,7 @@ impl Reconciler {
             }
             count(&case, &terms, report);
             candidates.add(gid, started.elapsed(), compare(&case, &terms));
-            let first = *first.get_or_insert(gid.minted_at());
+            let first = *first.get_or_insert_with(|| gid.minted_at());
             if seen % TELL_EVERY == 0 {
                 tell(Progress::Walking { seen, first, at: gid.minted_at(), last: until.minted_at() });
             }

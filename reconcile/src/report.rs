@@ -35,6 +35,8 @@ pub struct Report {
     pub disagreements: Vec<Finding>,
     /// What should have gone on and has not.
     pub overdue: Vec<Finding>,
+    /// What an operator has settled outside.
+    pub noted: Vec<Finding>,
     /// Branches of the log at participants whose database was not given, by participant.
     pub not_looked_at: BTreeMap<String, u64>,
     /// What was looked at.
@@ -69,6 +71,7 @@ impl Report {
         match finding.rule.severity() {
             Severity::Disagreement => self.disagreements.push(finding),
             Severity::Overdue => self.overdue.push(finding),
+            Severity::Noted => self.noted.push(finding),
         }
     }
 
@@ -87,8 +90,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { log, disagreements, overdue, not_looked_at, counts } = self;
-        for (word, findings) in [("DISAGREEMENT", disagreements), ("overdue", overdue)] {
+        let Self { log, disagreements, overdue, noted, not_looked_at, counts } = self;
+        for (word, findings) in [("DISAGREEMENT", disagreements), ("overdue", overdue), ("noted", noted)] {
             for finding in findings {
                 writeln!(f, "{word} {finding}\n    to do: {}", finding.rule.what_to_do())?;
             }
@@ -129,6 +132,9 @@ mod tests {
         assert_eq!((report.outcome(false), report.outcome(true)), (Outcome::Agree, Outcome::Agree));
         report.add(Finding::new(Rule::Stuck));
         assert_eq!((report.outcome(false), report.outcome(true)), (Outcome::Agree, Outcome::Disagree));
+        report.add(Finding::new(Rule::SettledOutside));
+        report.overdue.clear();
+        assert_eq!(report.outcome(true), Outcome::Agree);
         report.counts.left_out = 1;
         assert_eq!(report.outcome(false), Outcome::Incomplete);
         report.add(Finding::new(Rule::Orphan));

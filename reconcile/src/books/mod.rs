@@ -5,6 +5,8 @@ pub mod coupons;
 pub mod orders;
 pub mod stock;
 
+use std::collections::HashSet;
+
 use tcc_types::{BranchId, BranchRowStatus, Gid, ParticipantName};
 
 use crate::{AnyRow, Config, Database, Error, Finding, Value};
@@ -24,7 +26,7 @@ pub enum Books {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// At most `candidates_max`, each once.
-    pub found: Vec<Finding>,
+    pub found: HashSet<Finding>,
     /// How many there were beside these.
     pub left_out: u64,
     /// Rows of the books that were compared.
@@ -34,10 +36,9 @@ pub struct Checked {
 impl Checked {
     fn add(&mut self, found: impl IntoIterator<Item = Finding>, config: &Config) {
         for finding in found {
-            if self.found.contains(&finding) {
-            } else if self.found.len() < config.candidates_max {
-                self.found.push(finding);
-            } else {
+            if self.found.len() < config.candidates_max {
+                self.found.insert(finding);
+            } else if !self.found.contains(&finding) {
                 self.left_out += 1;
             }
         }

@@ -132,14 +132,18 @@ fn a_branch_that_was_acknowledged_holds_nothing_any_more() {
 }
 
 #[test]
-fn what_an_operator_settled_outside_may_be_anything() {
+fn what_an_operator_settled_outside_is_noted_and_no_disagreement() {
     for status in [TxStatus::Confirming, TxStatus::Confirmed] {
         let mut settled = transaction(status);
         settled.branches[0].settled = Some(Settled::Outside);
         let sound = coupon(BranchRowStatus::Confirmed);
-        assert_eq!(rules(settled.clone(), &[stock(BranchRowStatus::Cancelled), sound.clone()]), []);
-        assert_eq!(rules(settled, &[sound]), []);
+        assert_eq!(rules(settled.clone(), &[stock(BranchRowStatus::Cancelled), sound.clone()]), [Rule::SettledOutside]);
+        assert_eq!(rules(settled.clone(), std::slice::from_ref(&sound)), [Rule::SettledOutside]);
+        // It asks for the outcome and obeys it.
+        assert_eq!(rules(settled.clone(), &[stock(BranchRowStatus::Tried), sound.clone()]), []);
+        assert_eq!(rules(settled, &[stock(BranchRowStatus::Confirmed), sound]), []);
     }
+    assert_eq!(Rule::SettledOutside.severity(), crate::Severity::Noted);
 }
 
 #[test]
