@@ -155,6 +155,8 @@ impl TryFrom<String> for Named {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -164,6 +166,25 @@ mod tests {
         assert_eq!(named.url.0, "postgres://u@h/a?sslmode=disable");
         let plain: Named = "postgres://u@h/a?sslmode=disable".parse().unwrap();
         assert_eq!((plain.name, plain.url.0.as_str()), (None, "postgres://u@h/a?sslmode=disable"));
+    }
+
+    #[test]
+    fn the_example_file_has_every_setting_with_its_default() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/reconcile.example.toml");
+        let example: Config = tcc_service::config::load(Some(Path::new(file)), "TCC_RECONCILE_TEST").unwrap();
+        example.validate().unwrap();
+        let text = std::fs::read_to_string(file).unwrap();
+        for line in format!("{example:#?}").lines() {
+            let field =
+                line.strip_prefix("    ").and_then(|line| line.split_once(": ")).filter(|(name, _)| !name.starts_with(' '));
+            if let Some((name, _)) = field {
+                let there = text.contains(&format!("\n{name} = ")) || text.contains(&format!("\n[{name}]\n"));
+                assert!(there, "{name} is not in the example");
+            }
+        }
+        // What has no default.
+        let Config { log, log_name, orders, inventory, coupon, participants, .. } = example.clone();
+        assert_eq!(example, Config { log, log_name, orders, inventory, coupon, participants, ..Config::default() });
     }
 
     #[test]

@@ -28,4 +28,22 @@ impl Cluster {
         let mut reconciler = Reconciler::open(self.reconcile_config(grace_ms)).await?;
         Ok(reconciler.run(&|_| {}).await?)
     }
+
+    /// What the reconciler finds once everything has ended, each as a sentence: then nothing is overdue either.
+    ///
+    /// # Errors
+    /// A database cannot be read.
+    pub async fn disagreements_at_rest(&self) -> anyhow::Result<Vec<String>> {
+        let report = self.reconcile(0).await?;
+        let mut sentences: Vec<String> = report
+            .disagreements
+            .iter()
+            .chain(&report.overdue)
+            .map(|finding| format!("the reconciler says: {finding}"))
+            .collect();
+        if report.counts.left_out > 0 {
+            sentences.push(format!("the reconciler did not look at everything again: {} are left out", report.counts.left_out));
+        }
+        Ok(sentences)
+    }
 }

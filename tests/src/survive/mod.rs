@@ -172,6 +172,7 @@ async fn summarize(
     }
     let ledger = cluster.ledger().await?;
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
+    broken.extend(cluster.disagreements_at_rest().await?);
     let evidence = evidence(cluster.databases(), &ledger).await?;
     let (mut waits, waiting) = watch.takeovers().await;
     if waiting > 0 {
