@@ -23,9 +23,9 @@ use super::quick;
 /// Long enough for a second look at what is under way, short enough for a test.
 const GRACE_MS: u64 = 300;
 /// Clients that order at the same time.
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 16;
 /// Orders that flow at least while the reconciler runs again and again.
-const ORDERS_MIN: u64 = 100;
+const ORDERS_MIN: u64 = 300;
 /// Runs of the reconciler at least.
 const RUNS_MIN: usize = 3;
 
@@ -68,17 +68,19 @@ async fn nothing_disagrees_while_orders_flow(store: Store) -> anyhow::Result<()>
     let (stop, placed) = (AtomicBool::new(false), AtomicU64::new(0));
     let clients = try_join_all((0..CLIENTS).map(|client| orders_flow(&stage, client, &stop, &placed)));
     let looks = async {
-        let mut runs = 0;
+        let (mut runs, mut in_flight) = (0, 0);
         while runs < RUNS_MIN || placed.load(Ordering::Relaxed) < ORDERS_MIN {
             runs += 1;
-            // Pages far smaller than what there is: the walk goes on while everything moves.
-            let config = Config { page_size: 7, ..stage.reconcile_config(GRACE_MS) };
+            // Also pages far smaller than what there is: then the walk goes on for long while everything moves.
+            let page_size = if runs % 2 == 0 { 7 } else { 512 };
+            let config = Config { page_size, ..stage.reconcile_config(GRACE_MS) };
             let report = Reconciler::open(config).await?.run(&|_| {}).await?;
-            println!("{store}, run {runs}: {report}");
+            in_flight += report.counts.in_flight;
             assert_eq!(report.outcome(false), Outcome::Agree, "{report}");
             assert!(report.not_looked_at.is_empty(), "{report}");
         }
         stop.store(true, Ordering::Relaxed);
+        println!("{store}: {runs} runs while orders flowed, {in_flight} differences were work in flight");
         anyhow::Ok(())
     };
     tokio::try_join!(async { anyhow::Ok(clients.await?) }, looks)?;
