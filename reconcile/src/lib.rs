@@ -9,7 +9,8 @@
 //! The databases are read one after the other, so what one look puts together may never have stood side by side. But statuses only
 //! move forward: a transaction that is in one status at two looks, and a row that is in one status at the same two looks, were in
 //! these statuses at one and the same moment in between. So a disagreement that two looks show unchanged is one, and work in flight
-//! is none, however the reads were interleaved. The grace between the looks is for what is read late: a replica that lags, a row
+//! is none, however the reads were interleaved. The same holds for what is absent: transactions and rows are made once, and deleted
+//! long after they have ended. The grace between the looks is for what is read late: a replica that lags, a row
 //! that is about to be settled.
 
 pub mod books;
