@@ -22,6 +22,7 @@ async fn survive(store: Store, kill: Target, every_ms: u64, for_seconds: u64) ->
         // Each always has an order under way, so that every kill of a gateway finds some.
         clients: 12,
         orders_per_second: None,
+        reconcile: true,
         log: "warn".to_owned(),
     };
     let summary = attempt(&args, PathBuf::from(env!("CARGO_BIN_EXE_tcc-cluster"))).await?;
@@ -30,6 +31,7 @@ async fn survive(store: Store, kill: Target, every_ms: u64, for_seconds: u64) ->
     assert_eq!((found, summary.sentences().count()), ([0; 4], 0), "{}", summary.verdict());
     assert!(summary.acknowledged > 0 && summary.confirmed > 0, "there was no load");
     assert!(summary.kills > 0, "there was no fault");
+    assert!(summary.reconciled() > 0, "the reconciler never came to an end");
     Ok(summary)
 }
 

@@ -20,6 +20,7 @@ pub(crate) async fn of_cluster(cluster: &Cluster, tally: &Tally) -> anyhow::Resu
     }
     let ledger = cluster.ledger().await?;
     problems.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
+    problems.extend(cluster.disagreements_at_rest().await?);
     problems.extend(told_and_kept(tally, &ledger));
     problems.truncate(PROBLEMS_MAX);
     Ok(problems)

@@ -132,6 +132,7 @@ async fn order_and_check(cluster: &mut Cluster, args: &DemoArgs) -> anyhow::Resu
     broken.extend(placed.iter().flat_map(|one| one.problems.iter().cloned()));
     broken.extend(not_shown(&placed));
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
+    broken.extend(cluster.disagreements_at_rest().await?);
     broken.extend(forgotten(&placed, &ledger));
     Ok(broken)
 }

@@ -9,6 +9,7 @@ mod databases;
 mod ledger;
 mod proxy;
 mod reader;
+mod reconcile;
 pub mod role;
 
 pub use books::{Scope, broken_rules};

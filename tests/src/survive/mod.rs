@@ -2,6 +2,7 @@
 
 mod clients;
 mod history;
+mod looks;
 mod report;
 mod strikes;
 mod takeover;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     clients::{Client, Counters, SKUS, sku},
     history::History,
+    looks::Looks,
     strikes::{Strike, Striker, interruptions},
     verdict::{Fate, violations},
     watch::{Watch, evidence},
@@ -47,6 +49,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
 /// Of each SKU: more than any run orders.
 const PIECES: i64 = 100_000_000;
 const TEMPLATE: &str = "{bar:40} {pos}/{len} s, {prefix}, {msg}";
+/// The grace of the reconciler that looks on.
+const GRACE_MS: u64 = 2_000;
 /// Without a terminal there is one line in so many seconds.
 const LINE_EVERY: u64 = 10;
 
@@ -71,6 +75,10 @@ pub struct SurviveArgs {
     /// Orders that all clients together place in a second; without it each client orders again as soon as it has its answer.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub orders_per_second: Option<u32>,
+    /// Also runs the reconciler all the time: it must find nothing that stands for longer than its grace. It takes some of the
+    /// machine, and so of the figures.
+    #[arg(long)]
+    pub reconcile: bool,
     /// What the processes log, in the language of `RUST_LOG`.
     #[arg(long, default_value = "warn")]
     pub log: String,
@@ -128,6 +136,7 @@ async fn orders_and_kills(cluster: &mut Cluster, args: &SurviveArgs) -> anyhow::
     let owners = numbers(cluster, &watch).await?;
     let counters = Counters::new();
     let stop = CancellationToken::new();
+    let (reconcile, mut looks) = (cluster.reconcile_config(GRACE_MS), Looks::default());
     let clients = start_clients(cluster, args, &counters, started, &stop);
     let (strikes, history, elapsed) = {
         let progress = Progress::new(args.for_seconds, &counters);
@@ -151,10 +160,19 @@ async fn orders_and_kills(cluster: &mut Cluster, args: &SurviveArgs) -> anyhow::
             watched.cancel();
             done
         };
-        let (done, ()) = tokio::join!(working, watching);
+        let looking = async {
+            if args.reconcile {
+                looks.look(&reconcile, &watched).await;
+            }
+        };
+        let (done, (), ()) = tokio::join!(working, watching, looking);
         done?
     };
-    summarize(cluster, args, &watch, &strikes, history, counters.acknowledged.load(Ordering::Relaxed), elapsed).await
+    let acknowledged = counters.acknowledged.load(Ordering::Relaxed);
+    let mut summary = summarize(cluster, args, &watch, &strikes, history, acknowledged, elapsed).await?;
+    summary.broken.extend(std::mem::take(&mut looks.disagreements));
+    summary.looks = args.reconcile.then_some(looks);
+    Ok(summary)
 }
 
 async fn summarize(
@@ -172,6 +190,7 @@ async fn summarize(
     }
     let ledger = cluster.ledger().await?;
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
+    broken.extend(cluster.disagreements_at_rest().await?);
     let evidence = evidence(cluster.databases(), &ledger).await?;
     let (mut waits, waiting) = watch.takeovers().await;
     if waiting > 0 {
@@ -202,6 +221,7 @@ async fn summarize(
         after_return,
         repeats: history.repeats,
         latencies: history.latencies,
+        looks: None,
         elapsed,
     })
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use comfy_table::Table;
 
-use super::{strikes::Target, verdict::Violations};
+use super::{looks::Looks, strikes::Target, verdict::Violations};
 use crate::cli::{align_right, table};
 
 /// Sentences that are printed; the counts tell of the rest.
@@ -34,6 +34,8 @@ pub struct Summary {
     pub repeats: u64,
     /// From an order's first sending to its acknowledgement. Sorted.
     pub latencies: Vec<Duration>,
+    /// What the reconciler saw meanwhile, if it was to look.
+    pub(crate) looks: Option<Looks>,
     /// For how long orders were placed.
     pub elapsed: Duration,
 }
@@ -61,6 +63,12 @@ impl Summary {
     #[must_use]
     pub fn contradicted(&self) -> usize {
         self.violations.contradicted.len()
+    }
+
+    /// Runs of the reconciler that came to their end meanwhile.
+    #[must_use]
+    pub fn reconciled(&self) -> u64 {
+        self.looks.as_ref().map_or(0, |looks| looks.ended)
     }
 
     /// Everything that must not be, each as a sentence. Empty: all is well.
@@ -109,6 +117,13 @@ impl Summary {
             ("answer max ms", answered_max),
             ("sent again", self.repeats.to_string()),
         ]);
+        if let Some(Looks { ended, cut_short, in_flight, .. }) = &self.looks {
+            rows.extend([
+                ("runs of the reconciler", ended.to_string()),
+                ("cut short", cut_short.to_string()),
+                ("differences in flight", in_flight.to_string()),
+            ]);
+        }
         let mut table = table(&["", "number"]);
         for (name, value) in rows {
             table.add_row([name.to_owned(), value]);
@@ -159,6 +174,7 @@ mod tests {
             after_return: Vec::new(),
             repeats: 7,
             latencies: Vec::new(),
+            looks: None,
             elapsed: Duration::from_secs(2),
         }
     }

@@ -58,6 +58,7 @@ mod orders;
 mod overload;
 mod participants;
 mod processes;
+mod reconcile;
 mod scenarios;
 mod stores;
 mod wiped_log;

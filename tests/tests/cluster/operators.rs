@@ -9,6 +9,7 @@ use tcc_proto::tcc::v1::{
     ListStuckRequest, MarkSettledRequest, ProbeRequest, StuckBranch, StuckKind, SubmitRequest, TransactionStatus,
     TryAnewRequest, Wait, Warrant,
 };
+use tcc_reconcile::{Outcome, Rule};
 use tonic::Code;
 
 use super::quick_with;
@@ -107,6 +108,10 @@ async fn a_branch_with_the_other_outcome_is_marked_settled_on_record() -> anyhow
     assert_eq!(ended.branches[0].state(), BranchState::SettledOutside);
     let records = audit(&stage, &gid).await?;
     assert_eq!(records.iter().map(AuditRecord::action).collect::<Vec<_>>(), [AuditAction::MarkSettled]);
+    // The reconciler takes it as settled, and does not hide it.
+    let report = stage.reconcile(0).await?;
+    assert_eq!((report.outcome(true), report.noted.len()), (Outcome::Agree, 1), "{report}");
+    assert_eq!((report.noted[0].rule, report.noted[0].gid.unwrap().to_string()), (Rule::SettledOutside, gid.clone()));
     // The books tell that this branch ended otherwise than its transaction: nothing hides it.
     let broken = stage.finish_with_one_broken_rule().await?;
     assert!(broken.contains(&gid) && broken.contains("Cancelled"), "{broken}");
