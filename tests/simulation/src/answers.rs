@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tcc_participant::memory::HasBranches;
 use tcc_database::memory::{Memory, Tables};
+use tcc_participant::memory::HasBranches;
 use tcc_proto::tcc::v1::{
     CancelResponse, ConfirmResponse, RefusalReason, TryResponse, Violation, ViolationKind, batch_operation::Operation,
     cancel_response, confirm_response, try_response,

@@ -17,7 +17,10 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{Code, Status, transport::{Channel, Endpoint}};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     dice::Dice,
@@ -170,10 +173,28 @@ impl Shopper {
         if self.dice.happens(300) {
             submit.try_order = TryOrder::Sequential;
         }
+        if self.dice.happens(500) && self.takes_no_for_an_answer(&key, gid, &submit).await {
+            return;
+        }
         let answer = self.transact(&key, &async |client: Client| client.submit(submit.clone()).await).await;
         if hold && answer.is_some_and(|it| it.decision().is_none()) {
             self.settle(&key, gid).await;
         }
+    }
+
+    /// Sends it once, and goes away if it is told that nothing was started: then nothing may ever be.
+    async fn takes_no_for_an_answer(&self, key: &str, gid: Gid, submit: &Submit) -> bool {
+        let Ok(client) = self.initiator() else { return false };
+        let client = client.with_retries(Retries { attempts_max: 1, ..Retries::default() });
+        let is_refused = match timeout(ANSWER_WITHIN, client.submit(submit.clone())).await {
+            Ok(Err(error)) => error.nothing_started(),
+            Ok(Ok(_)) | Err(_) => false,
+        };
+        if is_refused {
+            self.note(key, "nothing started");
+            self.world.history().never.insert(gid);
+        }
+        is_refused
     }
 
     /// Opens a transaction, adds branches one by one, perhaps by several gateways at once, and decides.
@@ -233,8 +254,7 @@ impl Shopper {
         send: &impl AsyncFn(Client) -> Result<Transaction, tcc_client::Error>,
     ) -> Option<Transaction> {
         let once = async || {
-            let initiator = Initiator::new("shop").map_err(|_| Status::internal("initiator"))?;
-            let client = Client::new(self.gateway(), &initiator).map_err(|_| Status::internal("client"))?;
+            let client = self.initiator()?;
             let client = client.with_retries(Retries { attempts_max: 2, delay_base_ms: 20, delay_max_ms: 100 });
             send(client).await.map_err(|error| match error {
                 tcc_client::Error::Status { status, .. } => *status,
@@ -252,6 +272,11 @@ impl Shopper {
             sleep(self.dice.millis(0..=500)).await;
         }
         Some(transaction)
+    }
+
+    fn initiator(&self) -> Result<Client, Status> {
+        let initiator = Initiator::new("shop").map_err(|_| Status::internal("initiator"))?;
+        Client::new(self.gateway(), &initiator).map_err(|_| Status::internal("client"))
     }
 
     fn branches(&self, most: usize) -> Vec<Branch> {

@@ -117,7 +117,13 @@ fn kind(settings: &Settings, dice: &Dice) -> Kind {
     let host = || dice.one_of(&servers);
     let db = || dice.one_of(&Db::ALL);
     let gateway = || Host::Gateway(u8::try_from(dice.index(settings.gateways.into())).unwrap_or(0));
-    let participant = || if dice.happens(700) { Host::Inventory(u8::try_from(dice.index(settings.inventories.into())).unwrap_or(0)) } else { Host::Coupon(0) };
+    let participant = || {
+        if dice.happens(700) {
+            Host::Inventory(u8::try_from(dice.index(settings.inventories.into())).unwrap_or(0))
+        } else {
+            Host::Coupon(0)
+        }
+    };
     let pair = || {
         let one = gateway();
         let other = if dice.happens(600) { participant() } else { dice.one_of(&settings.all_clients()) };
@@ -159,8 +165,7 @@ fn kind(settings: &Settings, dice: &Dice) -> Kind {
 }
 
 fn trap(host: Host, dice: &Dice) -> Trap {
-    const STEPS: [Step; 7] =
-        [Step::Connect, Step::Begin, Step::Statement, Step::Commit, Step::Sync, Step::Answer, Step::Read];
+    const STEPS: [Step; 7] = [Step::Connect, Step::Begin, Step::Statement, Step::Commit, Step::Sync, Step::Answer, Step::Read];
     let at_a_message = !matches!(host, Host::Gateway(_)) && dice.happens(400);
     let point = match (at_a_message, dice.happens(500)) {
         (true, true) => Point::Arrival,
@@ -201,8 +206,7 @@ pub(crate) trait Machines {
 impl Storm {
     pub(crate) fn new(world: &Arc<World>, plan: Vec<Fault>, mischief: BTreeMap<Host, Arc<Mutex<Mischief>>>) -> Self {
         let dice = world.dice("restarts");
-        let mut storm =
-            Self { world: Arc::clone(world), plan, deeds: BTreeMap::new(), numbered: 0, mischief, dice };
+        let mut storm = Self { world: Arc::clone(world), plan, deeds: BTreeMap::new(), numbered: 0, mischief, dice };
         for index in 0..storm.plan.len() {
             let (at, ends) = (storm.plan[index].at, storm.plan[index].at + storm.plan[index].lasts);
             storm.put(at, Deed::Begin(index));
@@ -251,7 +255,7 @@ impl Storm {
         self.world.coverage().fault(kind.name());
         match kind {
             Kind::Crash(host) => {
-                self.world.coverage().stop(format!("{host:?} anywhere").replace(|digit: char| digit.is_ascii_digit(), ""));
+                self.world.coverage().stop("anywhere".to_owned());
                 self.stop(host, now, machines);
             }
             Kind::CrashAt(trap) => self.world.trap(trap),

@@ -11,6 +11,8 @@ pub(crate) struct History {
     pub(crate) keys: BTreeMap<String, BTreeSet<Gid>>,
     /// The outcomes that were named.
     pub(crate) fates: BTreeMap<Gid, BTreeSet<Told>>,
+    /// Requests that were refused with the word that nothing was started, and never sent again.
+    pub(crate) never: BTreeSet<Gid>,
     /// Requests that were never answered.
     pub(crate) unknown: u64,
     /// Clients that are still at it.

@@ -17,7 +17,7 @@ use tcc_participant::{
     BatchParticipant, CoordinatorConfig, Database, Engine, GrpcOutcomes, ParticipantService, Store, Upkeep, memory::HasBranches,
 };
 use tcc_proto::tcc::v1::participant_server::ParticipantServer;
-use tcc_types::{Entropy, LogName, Invalid, ParticipantName, Timestamp};
+use tcc_types::{Entropy, Invalid, LogName, ParticipantName, Timestamp};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -106,7 +106,8 @@ impl Machine {
         let books = <MemoryDatabase<StockTables> as StockDatabase>::books(store.clone());
         for number in 0..self.settings.skus {
             let sku = format!("sku-{number}");
-            let receipt = Receipt { id: format!("first-{number}"), line: Line::new(sku.clone(), self.settings.pieces).map_err(bad)? };
+            let receipt =
+                Receipt { id: format!("first-{number}"), line: Line::new(sku.clone(), self.settings.pieces).map_err(bad)? };
             until_done(async || books.receive(&receipt).await).await;
             let spread = Spread::new(sku, self.settings.buckets).map_err(bad)?;
             until_done(async || books.spread(&spread).await).await;

@@ -22,12 +22,10 @@ use crate::{
     world::World,
 };
 
-/// How finely machines take turns. What is sent in one step arrives in a later one.
-const STEP: Duration = Duration::from_millis(5);
 /// Steps that one seed may take.
 const STEPS_MAX: u32 = 100_000;
-/// Every so many steps is looked whether everything has ended, and servers sync what nobody waits for.
-const LOOK_EVERY: u32 = 20;
+/// So often is looked whether everything has ended, and servers sync what nobody waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Rows that are so old are deleted.
 const OLD_AFTER: Duration = Duration::from_secs(75);
 
@@ -115,7 +113,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
     let mischief: BTreeMap<_, _> = machines.iter().map(|host| (*host, Arc::<Mutex<Mischief>>::default())).collect();
     let mut sim = turmoil::Builder::new()
         .rng_seed(world.dice("network").number(0..=u64::MAX))
-        .tick_duration(STEP)
+        .tick_duration(settings.step)
         .simulation_duration(Duration::from_secs(86_400))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(settings.latency_max)
@@ -123,12 +121,8 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         .enable_random_order()
         .build();
     for host in settings.servers() {
-        let machine = Machine {
-            world: Arc::clone(world),
-            host,
-            settings: Arc::clone(settings),
-            mischief: Arc::clone(&mischief[&host]),
-        };
+        let machine =
+            Machine { world: Arc::clone(world), host, settings: Arc::clone(settings), mischief: Arc::clone(&mischief[&host]) };
         sim.host(host.name(), move || machine.clone().serve());
     }
     for host in settings.all_clients() {
@@ -137,7 +131,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
     }
     let mut storm = Storm::new(world, plan, mischief);
     let mut calm_since = None;
-    let mut steps = 0;
+    let (mut steps, mut look_at) = (0, Duration::ZERO);
     while steps < STEPS_MAX && world.violations().is_empty() {
         storm.blow(sim.elapsed(), &mut InSim(&mut sim));
         if let Err(error) = sim.step() {
@@ -145,9 +139,10 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         }
         world.set_elapsed(sim.elapsed());
         steps += 1;
-        if steps % LOOK_EVERY != 0 {
+        if sim.elapsed() < look_at {
             continue;
         }
+        look_at = sim.elapsed() + LOOK_EVERY;
         sync(world);
         if !storm.is_over() {
             continue;

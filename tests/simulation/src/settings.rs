@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     /// For how long faults go on.
     pub(crate) stormy_for: Duration,
     pub(crate) faults: u32,
+    /// How finely machines take turns. What is sent in one step arrives in a later one.
+    pub(crate) step: Duration,
     /// Longest way of a message.
     pub(crate) latency_max: Duration,
     pub(crate) log_batch_max: usize,
@@ -54,13 +56,14 @@ impl Settings {
             coupons: dice.one_of(&[4, 40]),
             stormy_for: Duration::from_secs(10),
             faults: u32::try_from(dice.number(20..=32)).unwrap_or(20),
+            step: Duration::from_millis(dice.one_of(&[5, 10, 10, 20])),
             latency_max: Duration::from_millis(dice.one_of(&[5, 20, 60])),
             log_batch_max: dice.one_of(&[1, 4, 64]),
             log_writers: dice.one_of(&[1, 2, 3]),
             participant_batch_max: dice.one_of(&[1, 4, 64]),
             endpoint_batch_max: dice.one_of(&[1, 4, 64]),
             buckets: dice.one_of(&[1, 1, 4]),
-            grows_old: dice.happens(100),
+            grows_old: dice.happens(50),
         }
     }
 

@@ -184,6 +184,8 @@ impl World {
         }
         state.traps.swap_remove(index);
         state.trapped.insert(host);
+        drop(state);
+        self.coverage().stop(point.to_string());
         true
     }
 

@@ -69,7 +69,10 @@ fn every_row_has_its_transaction(world: &World) {
         for stored in table.rows() {
             let key = &stored.row.key;
             let Some(record) = log.transaction(key.gid) else {
-                world.violation("S1", format_args!("{key:?} is {:?} in {db}; the log has no such transaction", stored.row.status));
+                world.violation(
+                    "S1",
+                    format_args!("{key:?} is {:?} in {db}; the log has no such transaction", stored.row.status),
+                );
                 continue;
             };
             let has_it = record.branches.iter().any(|branch| branch.branch == key.branch);
@@ -94,6 +97,9 @@ fn what_was_told_holds(world: &World) {
     let (history, log) = (world.history(), world.log.visible());
     for contradiction in history.contradictions() {
         world.violation("answers", contradiction);
+    }
+    for gid in history.never.iter().filter(|gid| log.transaction(**gid).is_some()) {
+        world.violation("answers", format_args!("a client was told that nothing was started of {gid}, which is there"));
     }
     for (gid, fates) in &history.fates {
         let decision = log.transaction(*gid).and_then(|record| record.status.decision());
