@@ -9,18 +9,30 @@
 
 mod action;
 mod configuration;
+mod configurations;
 mod driver;
+mod fingerprint;
+mod gateway;
 mod heal;
 mod log;
+mod mark;
 mod participant;
+mod replay;
 mod rules;
 mod run;
 mod state;
+mod statements;
+mod steps;
+mod symmetry;
+mod upkeep;
 mod world;
 
 pub use self::{
-    configuration::{Configuration, all},
-    run::{Finding, Report, check},
+    configuration::{Bounds, Configuration, Kind, Planned, Time},
+    configurations::all,
+    mark::Mark,
+    run::{Finding, Report, Symmetry, check, check_and_explain},
+    statements::{Operation, Sees, Statements},
 };
 
 /// What the checker's own program exits with if a rule is broken: no other failure does.
