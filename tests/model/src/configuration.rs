@@ -65,6 +65,8 @@ pub enum Time {
     Late,
     /// As `Late`, and then past `ask_after`.
     Asks,
+    /// Up to `try_until`, past all deadlines, and then past `ask_after`.
+    Edges,
     /// As `Asks` in one step, and then past the retention, twice.
     Retention,
 }

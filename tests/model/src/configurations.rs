@@ -153,7 +153,7 @@ fn requesting() -> Vec<Configuration> {
             "skew",
             "participants' clocks that are behind or ahead by as much as is allowed",
             &[Confirmed, Cancelled, LateTry, ToldCancelled],
-            Bounds { unanswered: 1, time: Time::Asks, asks: true, skews_ms: vec![-500, 0, 500], ..Bounds::default() },
+            Bounds { unanswered: 1, time: Time::Edges, asks: true, skews_ms: vec![-500, 0, 500], ..Bounds::default() },
         ),
     ]
 }

@@ -9,6 +9,9 @@ use tcc_types::{BranchKey, CancelCall, Decision, Refusal, SettleAnswer, Timestam
 
 use crate::state::Place;
 
+/// Effects beyond the first are not told apart: a broken rule must not make for endless states.
+const TOO_MANY: u8 = 2;
+
 /// What operations did to one branch, ever: its row may go, this stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Effects {
@@ -64,16 +67,16 @@ impl Participant {
         let row = Row::Tried { request: Request::from(call), output: None };
         self.rows.insert(at, Stored { row, not_after: call.not_after, ask_after: call.ask_after, changed_at });
         self.effects.entry(at).or_default().reserved += 1;
-        self.available -= 1;
-        self.frozen += 1;
+        self.available = self.available.saturating_sub(1);
+        self.frozen = self.frozen.saturating_add(1);
     }
 
     /// A reservation that was never there, as after a restore.
     pub(crate) fn lose(&mut self, at: Place) {
         if self.rows.remove(&at).is_some() {
             self.effects.insert(at, Effects::default());
-            self.available += 1;
-            self.frozen -= 1;
+            self.available = self.available.saturating_add(1);
+            self.frozen = self.frozen.saturating_sub(1);
         }
     }
 
@@ -92,21 +95,21 @@ impl Participant {
                 Answer::Tried(TryAnswer::Refused(refusal))
             }
             (Step::Reserve, _) => {
-                effects.reserved += 1;
-                self.available -= 1;
-                self.frozen += 1;
+                effects.reserved = (effects.reserved + 1).min(TOO_MANY);
+                self.available = self.available.saturating_sub(1);
+                self.frozen = self.frozen.saturating_add(1);
                 Answer::Tried(TryAnswer::Reserved(None))
             }
             (Step::Apply(_), Call::Confirm(_)) => {
-                effects.spent += 1;
-                self.frozen -= 1;
-                self.sold += 1;
+                effects.spent = (effects.spent + 1).min(TOO_MANY);
+                self.frozen = self.frozen.saturating_sub(1);
+                self.sold = self.sold.saturating_add(1);
                 Answer::Settled(SettleAnswer::Done)
             }
             (Step::Apply(_), _) => {
-                effects.released += 1;
-                self.frozen -= 1;
-                self.available += 1;
+                effects.released = (effects.released + 1).min(TOO_MANY);
+                self.frozen = self.frozen.saturating_sub(1);
+                self.available = self.available.saturating_add(1);
                 Answer::Settled(SettleAnswer::Done)
             }
         };

@@ -265,7 +265,7 @@ impl Rows {
                 }
                 (Some(Op::Try), _) => {
                     moment.effects.reserved += 1;
-                    moment.available -= 1;
+                    moment.available = moment.available.saturating_sub(1);
                 }
                 (Some(Op::Confirm), _) => moment.effects.spent += 1,
                 (Some(Op::Cancel), Row::Cancelled { request: Some(_) }) => moment.effects.released += 1,

@@ -109,6 +109,7 @@ impl World {
             Time::Deadlines => &[TRY_UNTIL, LATE, DECIDE_BY],
             Time::Late => &[DECIDE_BY],
             Time::Asks => &[DECIDE_BY, ASK],
+            Time::Edges => &[TRY_UNTIL, DECIDE_BY, ASK],
             Time::Retention => &[ASK, OLD, OLDER],
         };
         Self {

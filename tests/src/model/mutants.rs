@@ -37,7 +37,7 @@ struct Mutant {
     /// Occurs exactly once in the file.
     from: String,
     to: String,
-    /// The configuration that is explored before the others.
+    /// The configuration that is to find it: it is explored before the others.
     first: Option<String>,
     /// Why it need not be found.
     harmless: Option<String>,
@@ -126,7 +126,12 @@ fn fate(mutant: &Mutant, copy: &Path, target: &Path) -> anyhow::Result<Fate> {
     let occurs = sound.matches(&mutant.from).count();
     ensure!(occurs == 1, "`from` occurs {occurs} times in {}", mutant.file.display());
     fs::write(&file, sound.replace(&mutant.from, &mutant.to))?;
-    let fate = check(copy, target, mutant.first.as_deref());
+    let quickly = mutant.first.as_deref().map(|first| check(copy, target, Some(first))).transpose();
+    let fate = match quickly {
+        Ok(Some(Fate::Killed(rule))) => Ok(Fate::Killed(rule)),
+        Ok(_) => check(copy, target, None),
+        Err(error) => Err(error),
+    };
     fs::write(&file, sound)?;
     fate
 }
@@ -159,11 +164,15 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(copy: &Path, target: &Path, first: Option<&str>) -> anyhow::Result<Fate> {
+/// Builds and explores every configuration, or `only` one: that much is not worth the time that optimising takes.
+fn check(copy: &Path, target: &Path, only: Option<&str>) -> anyhow::Result<Fate> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let unoptimised = ["--config", "profile.dev.package.tcc-model.opt-level=0"];
     let ran = Command::new(cargo)
-        .args(["run", "--quiet", "--offline", "--package", "tcc-model", "--"])
-        .args(first)
+        .args(["run", "--quiet", "--offline", "--package", "tcc-model"])
+        .args(unoptimised.iter().filter(|_| only.is_some()))
+        .arg("--")
+        .args(only.iter().flat_map(|name| ["--only", name]))
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", target)
         .stdin(Stdio::null())
@@ -173,7 +182,8 @@ fn check(copy: &Path, target: &Path, first: Option<&str>) -> anyhow::Result<Fate
     match ran.status.code() {
         Some(0) => Ok(Fate::Survived),
         Some(code) if code == i32::from(tcc_model::BROKEN) => {
-            Ok(Fate::Killed(said.trim().trim_start_matches("BROKEN ").to_owned()))
+            let rule = said.lines().find_map(|line| line.strip_prefix("BROKEN "));
+            Ok(Fate::Killed(rule.unwrap_or("a rule").to_owned()))
         }
         _ => Ok(Fate::NotBuilt(format!("{}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr)))),
     }
