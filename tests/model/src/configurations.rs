@@ -329,31 +329,10 @@ fn large() -> Vec<Configuration> {
 fn large_deciding() -> Vec<Configuration> {
     vec![
         world(
-            "takeover-in-time",
-            "as takeover, while time passes and answers are lost",
-            &[Confirmed, Cancelled, LateTry, Suspended, EmptyRollback, LostDecision],
-            Bounds { gateways: 2, takeovers: 1, crashes: 1, unanswered: 1, time: Time::Late, ..Bounds::default() },
-        ),
-        world(
             "hold-crash",
             "two branches of a hold, with a crash and a takeover",
             &[Confirmed, Cancelled, LostDecision],
             Bounds { transactions: vec![Planned::held([0, 1])], gateways: 2, crashes: 1, takeovers: 1, ..Bounds::default() },
-        ),
-        world(
-            "last-unit-in-time",
-            "two transactions want the last unit of one resource, at two gateways, while time passes",
-            &[Confirmed, Cancelled, LateTry],
-            Bounds {
-                transactions: vec![Planned::of([0]), Planned::of([0])],
-                stock: vec![1],
-                gateways: 2,
-                unanswered: 1,
-                crashes: 1,
-                takeovers: 1,
-                time: Time::Late,
-                ..Bounds::default()
-            },
         ),
         world(
             "abort-crash",
@@ -367,18 +346,6 @@ fn large_deciding() -> Vec<Configuration> {
                 takeovers: 1,
                 lost_commits: 1,
                 time: Time::Deadlines,
-                ..Bounds::default()
-            },
-        ),
-        world(
-            "enlist-in-time",
-            "two branches enlisted at two gateways, with a Cancel, a crash and time",
-            &[Confirmed, Cancelled, CountMoved, LearntBranch, EnlistClosed],
-            Bounds {
-                transactions: vec![Planned { cancels: 1, ..Planned::open([0, 1], 2) }],
-                gateways: 2,
-                crashes: 1,
-                time: Time::Late,
                 ..Bounds::default()
             },
         ),
@@ -404,19 +371,6 @@ fn large_keeping() -> Vec<Configuration> {
             },
         ),
         world(
-            "in-doubt-crash",
-            "as in-doubt-late-submit, with two branches and a crash",
-            &[Confirmed, Cancelled, BeginLost, WroteCancelled, BegunMeanwhile, SubmitMetCancelled],
-            Bounds {
-                transactions: vec![Planned { submits: 2, ..Planned::of([0, 1]) }],
-                crashes: 1,
-                time: Time::Asks,
-                asks: true,
-                lost_begins: 1,
-                ..Bounds::default()
-            },
-        ),
-        world(
             "operator-twice",
             "as operator, with two orders",
             &[Confirmed, NoReservation, RowLost, TriedAnew, SettledOutside, Parked],
@@ -430,23 +384,6 @@ fn large_keeping() -> Vec<Configuration> {
                 orders: 2,
                 time: Time::Asks,
                 asks: true,
-                ..Bounds::default()
-            },
-        ),
-        world(
-            "retention-takeover",
-            "two branches, two gateways, skewed clocks; rows and records are deleted",
-            &[Confirmed, Cancelled, RecordDeleted, RowDeleted, ConfirmedRowDeleted, ConfirmedRowKept, LateTryAfterDeletion],
-            Bounds {
-                transactions: vec![Planned::of([0, 1])],
-                stock: vec![1, 1],
-                gateways: 2,
-                crashes: 1,
-                takeovers: 1,
-                time: Time::Retention,
-                asks: true,
-                retention: true,
-                skews_ms: vec![-500, 500],
                 ..Bounds::default()
             },
         ),
