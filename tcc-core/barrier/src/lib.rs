@@ -2,7 +2,7 @@
 //!
 //! Pure: no runtime, no database, no clock of its own. [`judge_try`], [`judge_confirm`] and [`judge_cancel`] are the contract's
 //! table; [`steps`] is the protocol that applies it, to one operation or to a batch, over a [`BarrierStore`], which a database,
-//! a simulation or a model checker implements. Called by the participant SDK.
+//! a simulation or a model checker implements. [`judge_deletion`] says which rows may go. Called by the participant SDK.
 //!
 //! | | no row | tried | refused | confirmed | cancelled |
 //! |---|---|---|---|---|---|
@@ -12,11 +12,13 @@
 //!
 //! Source: dtm's sub-transaction barrier, Seata's TCC fence.
 
+mod deletion;
 mod judge;
 mod protocol;
 mod row;
 mod store;
 
+pub use deletion::{Deletion, is_over, judge_deletion};
 pub use judge::{CancelVerdict, ConfirmVerdict, TryVerdict, judge_cancel, judge_confirm, judge_try};
 pub use protocol::{Answer, Call, Error, ROUNDS_MAX, Step, steps};
 pub use row::{Request, Row};

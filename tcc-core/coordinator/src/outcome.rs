@@ -1,9 +1,10 @@
-//! What a participant is told about a row of its own (DESIGN: GetOutcome).
+//! Answers GetOutcome: reads the log, asks [`tcc_machine`] what follows, and writes the cancelled record where that is demanded.
 
 use std::time::Duration;
 
 use tcc_log::TxRecord;
-use tcc_types::{BranchKey, BranchRowStatus, Decision, Initiator, Invalid, LogName, Outcome, OutcomeQuery};
+use tcc_machine::{Stored, UnknownGid, outcome_of, outcome_of_unknown};
+use tcc_types::{BranchKey, Initiator, Invalid, LogName, Outcome, OutcomeQuery};
 
 use crate::{Coordinator, Error};
 
@@ -37,36 +38,20 @@ impl Coordinator {
     }
 
     fn outcome_of(&self, query: &OutcomeQuery, record: &TxRecord, has_branch: bool) -> Outcome {
-        use BranchRowStatus::{Cancelled, Confirmed, Refused, Tried};
-        let Some(decision) = record.status.decision() else {
-            let grace = Duration::from_millis(self.0.config.ask_grace_ms);
-            return Outcome::AskAgain { at: record.decide_by.plus(grace).max(self.0.log.now().plus(grace)) };
-        };
-        // A decided transaction has all the branches that it will ever have: any other is cancelled.
-        let wanted = if has_branch { decision } else { Decision::Cancel };
-        let agrees = match query.row_status {
-            Tried => false,
-            Confirmed => wanted == Decision::Confirm,
-            Refused | Cancelled => wanted == Decision::Cancel,
-        };
-        match wanted {
-            // A row that contradicts its transaction is the only witness of it: it is not called finished, and so not deleted.
-            _ if agrees && record.status.has_ended() => Outcome::Finished,
-            Decision::Confirm => Outcome::Confirmed,
-            Decision::Cancel => Outcome::Cancelled,
-        }
+        let stored = Stored { status: record.status, decide_by: record.decide_by, has_branch };
+        outcome_of(query, stored, Duration::from_millis(self.0.config.ask_grace_ms), self.0.log.now())
     }
 
     async fn outcome_of_unknown(&self, query: &OutcomeQuery) -> Result<Outcome, Error> {
         let retention = Duration::from_millis(self.0.config.retention_ms);
-        let young = query.key.gid.minted_at().plus(retention) > self.0.log.now();
-        if !young || query.row_status != BranchRowStatus::Tried {
-            return Ok(Outcome::Forgotten);
+        match outcome_of_unknown(query, retention, self.0.log.now()) {
+            UnknownGid::Tell(outcome) => Ok(outcome),
+            UnknownGid::WriteCancelled => {
+                let by = Initiator::new("participant").map_err(|bad| Error::Invalid(vec![bad]))?;
+                let record = self.0.log.begin_cancelled(query.key.gid, by).await?;
+                let has_branch = record.branches.iter().any(|branch| branch.branch == query.key.branch);
+                Ok(self.outcome_of(query, &record, has_branch))
+            }
         }
-        // The answer "cancelled" must stand against a Begun that is still on its way: write before answering.
-        let by = Initiator::new("participant").map_err(|bad| Error::Invalid(vec![bad]))?;
-        let record = self.0.log.begin_cancelled(query.key.gid, by).await?;
-        let has_branch = record.branches.iter().any(|branch| branch.branch == query.key.branch);
-        Ok(self.outcome_of(query, &record, has_branch))
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use tcc_log::NewBranch;
+use tcc_machine::{UnfitGid, check_gid_age};
 use tcc_types::{Fingerprint, FingerprintBuilder, Gid, Invalid, Timestamp};
 
 use crate::{Begin, Config, Registry, Submit, TryOrder, Warrant};
@@ -139,14 +140,14 @@ fn branches(branches: &[NewBranch], config: &Config, registry: &Registry) -> Vec
 }
 
 pub(crate) fn gid_age(gid: Gid, config: &Config, now: Timestamp) -> Result<(), Invalid> {
-    let (minted_at, half) = (gid.minted_at(), Duration::from_millis(config.retention_ms / 2));
-    if minted_at < now.minus(half) {
-        return Err(Invalid::new("gid", "was minted longer ago than half of retention_ms"));
-    }
-    if minted_at > now.plus(Duration::from_millis(config.clock_allowance_ms)) {
-        return Err(Invalid::new("gid", "was minted ahead of this clock by more than clock_allowance_ms"));
-    }
-    Ok(())
+    let (retention, allowance) = (Duration::from_millis(config.retention_ms), Duration::from_millis(config.clock_allowance_ms));
+    check_gid_age(gid, retention, allowance, now).map_err(|unfit| {
+        let problem = match unfit {
+            UnfitGid::TooOld => "was minted longer ago than half of retention_ms",
+            UnfitGid::Ahead => "was minted ahead of this clock by more than clock_allowance_ms",
+        };
+        Invalid::new("gid", problem)
+    })
 }
 
 fn deadline(field: &str, at: Timestamp, limit_ms: u64, limit_name: &str, now: Timestamp) -> Result<(), Invalid> {

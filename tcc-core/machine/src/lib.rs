@@ -8,6 +8,7 @@ mod backoff;
 mod cause;
 mod event;
 mod machine;
+mod outcome;
 mod stored;
 mod transition;
 
@@ -15,5 +16,6 @@ pub use backoff::Policy;
 pub use cause::CancelCause;
 pub use event::{BranchView, Call, Effect, Event, Parking, Plan, PlannedBranch, Resumed, Vote};
 pub use machine::Machine;
+pub use outcome::{Stored, UnfitGid, UnknownGid, check_gid_age, outcome_of, outcome_of_unknown};
 pub use stored::{BranchProgress, Choice, Decides, Settled, Stuck, StuckKind, TryOrder};
 pub use transition::{Change, IllegalTransition, transition};

@@ -2,19 +2,20 @@
 
 use std::{
     fmt,
+    hash::Hash,
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
-use stateright::{Checker, Expectation, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Representative};
 
-use crate::{Configuration, world::World};
+use crate::{Configuration, configuration::Kind, mark::Mark, statements::Rows, world::World};
 
 /// A rule that does not hold, with the way there.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The rule.
-    pub rule: &'static str,
+    pub rule: String,
     /// What happened, step by step, and the last state. Empty: what should be possible is not.
     pub trace: String,
 }
@@ -32,7 +33,7 @@ pub struct Report {
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
-    /// Nothing is left to explore. False where the checker stopped because every rule is broken.
+    /// Nothing is left to explore. False where the checker stopped since a rule is broken.
     pub exhausted: bool,
     /// What does not hold.
     pub findings: Vec<Finding>,
@@ -50,25 +51,62 @@ impl fmt::Display for Report {
     }
 }
 
-/// Explores a configuration to its end, on all processors.
+/// Which states count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symmetry {
+    /// Those that differ only by which gateway, or which of several transactions that are alike, is which.
+    Reduced,
+    /// None: for comparison.
+    Ignored,
+}
+
+/// Explores a configuration to its end, or to the first state that breaks a rule, on all processors.
 #[must_use]
-pub fn check(configuration: &Configuration) -> Report {
-    let since = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let checker = World::new(configuration.clone()).checker().threads(threads).spawn_bfs().join();
-    let mut findings = Vec::new();
-    let discoveries = checker.discoveries();
-    for property in checker.model().properties() {
-        let found = discoveries.get(property.name);
-        match (property.expectation, found) {
-            (Expectation::Always, Some(path)) => {
-                let mut trace: Vec<_> = path.clone().into_actions().iter().map(|action| format!("    {action:?}")).collect();
-                trace.push(format!("    {:#?}", path.last_state()));
-                findings.push(Finding { rule: property.name, trace: trace.join("\n") });
-            }
-            (Expectation::Sometimes, None) => findings.push(Finding { rule: property.name, trace: String::new() }),
-            (Expectation::Always, None) | (Expectation::Sometimes, Some(_)) | (Expectation::Eventually, _) => {}
+pub fn check(configuration: &Configuration, symmetry: Symmetry) -> Report {
+    match &configuration.kind {
+        Kind::Protocol(bounds) => {
+            let alike = bounds.gateways > 1 || bounds.transactions.len() > 1;
+            let reduced = symmetry == Symmetry::Reduced && alike;
+            explore(configuration, || World::new(bounds.clone()), World::seen, reduced)
         }
+        Kind::Statements(statements) => explore(configuration, || Rows::new(statements.clone()), Rows::seen, false),
+    }
+}
+
+/// As [`check`]; where a rule is broken, goes again for the shortest way there.
+#[must_use]
+pub fn check_and_explain(configuration: &Configuration, symmetry: Symmetry) -> Report {
+    let mut report = check(configuration, symmetry);
+    if report.findings.iter().any(|finding| !finding.trace.is_empty()) {
+        report.findings = match &configuration.kind {
+            Kind::Protocol(bounds) => shortest(World::new(bounds.clone())),
+            Kind::Statements(statements) => shortest(Rows::new(statements.clone())),
+        };
+    }
+    report
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Depth first: what waits to be explored stays small.
+fn explore<M>(configuration: &Configuration, make: impl Fn() -> M, seen: impl Fn(&M) -> u64, reduced: bool) -> Report
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Send + Sync + Representative + fmt::Debug + 'static,
+    M::Action: Clone + PartialEq + fmt::Debug + Send + Sync,
+{
+    let since = Instant::now();
+    let builder = make().checker().threads(threads()).finish_when(HasDiscoveries::AnyFailures);
+    let builder = if reduced { builder.symmetry() } else { builder };
+    let checker = builder.spawn_dfs().join();
+    let mut findings = findings_of(&checker);
+    let is_broken = !findings.is_empty();
+    let seen = seen(checker.model());
+    let missing = configuration.shows.iter().filter(|mark| seen & (1 << **mark as u32) == 0);
+    if !is_broken {
+        findings.extend(missing.map(|mark: &Mark| Finding { rule: format!("never seen: {mark:?}"), trace: String::new() }));
     }
     Report {
         name: configuration.name,
@@ -76,7 +114,35 @@ pub fn check(configuration: &Configuration) -> Report {
         steps: checker.state_count(),
         depth: checker.max_depth(),
         took: since.elapsed(),
-        exhausted: checker.is_done() && findings.is_empty(),
+        exhausted: checker.is_done() && !is_broken,
         findings,
     }
+}
+
+/// Breadth first: what is found first is nearest.
+fn shortest<M>(model: M) -> Vec<Finding>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Send + Sync + fmt::Debug + 'static,
+    M::Action: Clone + PartialEq + fmt::Debug + Send + Sync,
+{
+    findings_of(&model.checker().threads(threads()).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join())
+}
+
+fn findings_of<M>(checker: &impl Checker<M>) -> Vec<Finding>
+where
+    M: Model,
+    M::State: Hash + Clone + PartialEq + fmt::Debug,
+    M::Action: Clone + PartialEq + fmt::Debug,
+{
+    let discoveries = checker.discoveries();
+    let properties = checker.model().properties();
+    let broken = properties.iter().filter(|property| property.expectation == Expectation::Always);
+    let findings = broken.filter_map(|property| {
+        let path = discoveries.get(property.name)?;
+        let mut trace: Vec<_> = path.clone().into_actions().iter().map(|action| format!("    {action:?}")).collect();
+        trace.push(format!("    {:#?}", path.last_state()));
+        Some(Finding { rule: property.name.to_owned(), trace: trace.join("\n") })
+    });
+    findings.collect()
 }

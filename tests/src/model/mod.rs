@@ -6,29 +6,33 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use tcc_model::Symmetry;
 
 /// Which configurations.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Also larger ones, which have not been explored to their end yet: mind the memory.
+    /// Also larger ones, which take minutes each.
     #[arg(long)]
     full: bool,
-    /// Only these, by name; may be repeated.
+    /// Only these, by name; may be repeated. With --mutants: only those whose names contain this.
     #[arg(long)]
     only: Vec<String>,
     /// Names them, and runs none.
     #[arg(long)]
     list: bool,
     /// Puts faults into a copy of the source, one at a time, and looks whether the checker finds them. Needs the source and cargo.
-    #[arg(long, conflicts_with_all = ["full", "only", "list"])]
+    #[arg(long, conflicts_with_all = ["full", "list", "without_symmetry"])]
     mutants: bool,
+    /// Counts states that differ only by which gateway, or which of several transactions that are alike, is which: for comparison.
+    #[arg(long)]
+    without_symmetry: bool,
 }
 
 /// Explores each, and fails if one breaks a rule or is not exhausted.
 #[must_use]
 pub fn run(args: &ModelArgs) -> ExitCode {
     if args.mutants {
-        return mutants::run().unwrap_or_else(|error| {
+        return mutants::run(&args.only).unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
@@ -56,11 +60,12 @@ pub fn run(args: &ModelArgs) -> ExitCode {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    let symmetry = if args.without_symmetry { Symmetry::Ignored } else { Symmetry::Reduced };
     let mut holds = true;
     for configuration in &configurations {
         eprintln!("{}: {}", configuration.name, configuration.about);
-        let report = tcc_model::check(configuration);
-        holds &= report.exhausted;
+        let report = tcc_model::check_and_explain(configuration, symmetry);
+        holds &= report.exhausted && report.findings.is_empty();
         for finding in &report.findings {
             eprintln!("BROKEN {}\n{}", finding.rule, finding.trace);
         }

@@ -1,18 +1,26 @@
 //! The test of the test: faults in a copy of the code that ships, each of which the model checker must find.
 
 use std::{
-    collections::BTreeMap,
     fs,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
 /// What the checker is built from.
 const CRATES: [&str; 4] = ["tcc-core/types", "tcc-core/machine", "tcc-core/barrier", "tests/model"];
+
+/// Mutants that are built and checked at the same time, at most: each needs a folder of its own for what is built.
+const WORKERS_MAX: usize = 4;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +37,8 @@ struct Mutant {
     /// Occurs exactly once in the file.
     from: String,
     to: String,
+    /// The configuration that is to find it: it is explored before the others.
+    first: Option<String>,
     /// Why it need not be found.
     harmless: Option<String>,
 }
@@ -43,51 +53,87 @@ enum Fate {
     NotBuilt(String),
 }
 
-/// Builds and checks each, and fails if one survives that does harm, or one is found that is said to do none.
-pub(super) fn run() -> anyhow::Result<ExitCode> {
+/// Builds and checks those whose names contain `only`, if given, else all; fails if one survives that does harm, or one is found that is said
+/// to do none.
+pub(super) fn run(only: &[String]) -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source's folder")?;
     let text =
         fs::read_to_string(root.join("tests/model/mutants.toml")).context("the list of mutants: is the source still there?")?;
-    let Mutants { mutant: mutants } = toml::from_str(&text)?;
-    let copy = tempfile::tempdir()?;
-    copy_source(root, copy.path())?;
-    let target = root.join("target/mutants");
-    let sound = check(copy.path(), &target)?;
-    ensure!(sound == Fate::Survived, "without any mutant: {sound:?}");
+    let Mutants { mutant: mut mutants } = toml::from_str(&text)?;
+    mutants.retain(|mutant| only.is_empty() || only.iter().any(|part| mutant.name.contains(part)));
+    let fates = fates(root, &mutants)?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["mutant", "outcome"]);
     let (mut killed, mut wrong) = (0, 0);
-    for mutant in &mutants {
-        eprintln!("{}", mutant.name);
-        let file = copy.path().join(&mutant.file);
-        let sound = fs::read_to_string(&file).with_context(|| mutant.file.display().to_string())?;
-        let occurs = sound.matches(&mutant.from).count();
-        ensure!(occurs == 1, "{}: `from` occurs {occurs} times in {}", mutant.name, mutant.file.display());
-        fs::write(&file, sound.replace(&mutant.from, &mutant.to))?;
-        let fate = check(copy.path(), &target).with_context(|| mutant.name.clone())?;
-        fs::write(&file, sound)?;
+    for (mutant, fate) in mutants.iter().zip(fates) {
         killed += usize::from(matches!(fate, Fate::Killed(_)));
-        let outcome = match (fate, &mutant.harmless) {
-            (Fate::Killed(rule), None) => format!("killed: {rule}"),
-            (Fate::Survived, Some(reason)) => format!("harmless: {reason}"),
-            (Fate::Killed(rule), Some(_)) => {
-                wrong += 1;
-                format!("KILLED, but said to be harmless: {rule}")
-            }
-            (Fate::Survived, None) => {
-                wrong += 1;
-                "SURVIVED".to_owned()
-            }
+        let (outcome, is_right) = match (fate, &mutant.harmless) {
+            (Fate::Killed(rule), None) => (format!("killed: {rule}"), true),
+            (Fate::Survived, Some(reason)) => (format!("harmless: {reason}"), true),
+            (Fate::Killed(rule), Some(_)) => (format!("KILLED, but said to be harmless: {rule}"), false),
+            (Fate::Survived, None) => ("SURVIVED".to_owned(), false),
             (Fate::NotBuilt(said), _) => {
-                wrong += 1;
-                eprintln!("{said}");
-                "NOT BUILT".to_owned()
+                eprintln!("{}: {said}", mutant.name);
+                ("NOT BUILT".to_owned(), false)
             }
         };
+        wrong += usize::from(!is_right);
         table.add_row([&mutant.name, &outcome]);
     }
     println!("{table}\n{killed} of {} mutants were killed", mutants.len());
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What becomes of each, in their order; the code without any of them is checked first.
+fn fates(root: &Path, mutants: &[Mutant]) -> anyhow::Result<Vec<Fate>> {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = processors.min(WORKERS_MAX).min(mutants.len().max(1));
+    let next = AtomicUsize::new(0);
+    let fates = Mutex::new(Vec::new());
+    let work = |worker: usize| -> anyhow::Result<()> {
+        let copy = tempfile::tempdir()?;
+        copy_source(root, copy.path())?;
+        let target = target(root).join(format!("mutants-{worker}"));
+        if worker == 0 {
+            let sound = check(copy.path(), &target, None)?;
+            ensure!(sound == Fate::Survived, "without any mutant: {sound:?}");
+        }
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(mutant) = mutants.get(index) else { return Ok(()) };
+            let fate = fate(mutant, copy.path(), &target).with_context(|| mutant.name.clone())?;
+            eprintln!("{}: {}", mutant.name, if matches!(fate, Fate::Killed(_)) { "killed" } else { "not killed" });
+            fates.lock().unwrap_or_else(PoisonError::into_inner).push((index, fate));
+        }
+    };
+    let work = &work;
+    thread::scope(|scope| {
+        let working: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
+        working.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))))
+    })?;
+    let mut fates = fates.into_inner().unwrap_or_else(PoisonError::into_inner);
+    fates.sort_by_key(|(index, _)| *index);
+    Ok(fates.into_iter().map(|(_, fate)| fate).collect())
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+fn fate(mutant: &Mutant, copy: &Path, target: &Path) -> anyhow::Result<Fate> {
+    let file = copy.join(&mutant.file);
+    let sound = fs::read_to_string(&file).with_context(|| mutant.file.display().to_string())?;
+    let occurs = sound.matches(&mutant.from).count();
+    ensure!(occurs == 1, "`from` occurs {occurs} times in {}", mutant.file.display());
+    fs::write(&file, sound.replace(&mutant.from, &mutant.to))?;
+    let quickly = mutant.first.as_deref().map(|first| check(copy, target, Some(first))).transpose();
+    let fate = match quickly {
+        Ok(Some(Fate::Killed(rule))) => Ok(Fate::Killed(rule)),
+        Ok(_) => check(copy, target, None),
+        Err(error) => Err(error),
+    };
+    fs::write(&file, sound)?;
+    fate
 }
 
 /// The crates, in a workspace of their own.
@@ -118,13 +164,17 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(copy: &Path, target: &Path) -> anyhow::Result<Fate> {
+/// Builds and explores every configuration, or `only` one: that much is not worth the time that optimising takes.
+fn check(copy: &Path, target: &Path, only: Option<&str>) -> anyhow::Result<Fate> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let environment: BTreeMap<_, _> = [("CARGO_TARGET_DIR", target.as_os_str())].into();
+    let unoptimised = ["--config", "profile.dev.package.tcc-model.opt-level=0"];
     let ran = Command::new(cargo)
         .args(["run", "--quiet", "--offline", "--package", "tcc-model"])
+        .args(unoptimised.iter().filter(|_| only.is_some()))
+        .arg("--")
+        .args(only.iter().flat_map(|name| ["--only", name]))
         .current_dir(copy)
-        .envs(environment)
+        .env("CARGO_TARGET_DIR", target)
         .stdin(Stdio::null())
         .output()
         .context("cargo does not start")?;
@@ -132,7 +182,8 @@ fn check(copy: &Path, target: &Path) -> anyhow::Result<Fate> {
     match ran.status.code() {
         Some(0) => Ok(Fate::Survived),
         Some(code) if code == i32::from(tcc_model::BROKEN) => {
-            Ok(Fate::Killed(said.trim().trim_start_matches("BROKEN ").to_owned()))
+            let rule = said.lines().find_map(|line| line.strip_prefix("BROKEN "));
+            Ok(Fate::Killed(rule.unwrap_or("a rule").to_owned()))
         }
         _ => Ok(Fate::NotBuilt(format!("{}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr)))),
     }

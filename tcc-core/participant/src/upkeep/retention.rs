@@ -10,7 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use tcc_types::{BranchKey, BranchRowStatus, Gid, LogName, Outcome, OutcomeQuery, Timestamp};
+use tcc_barrier::{Deletion, is_over, judge_deletion};
+use tcc_types::{BranchKey, Gid, LogName, Outcome, OutcomeQuery, Timestamp};
 use tokio::time::{Instant, sleep};
 
 use super::{UpkeepOptions, bounded_write};
@@ -87,23 +88,23 @@ impl<D: Database, S: OutcomeSource> Retention<D, S> {
 
     /// Those of a page that may go, in its order.
     async fn deletable(&self, page: Vec<OldRow>, before: Timestamp, silent: &mut BTreeSet<LogName>) -> Vec<OldRow> {
-        let mut rows: Vec<OldRow> = page.into_iter().filter(|row| is_old(row, before)).collect();
-        let over = self.over(&rows, silent).await;
-        rows.retain(|row| match row.status {
-            BranchRowStatus::Refused | BranchRowStatus::Cancelled => true,
-            BranchRowStatus::Confirmed => over.contains(&row.key),
-            BranchRowStatus::Tried => false,
+        let mut rows: Vec<OldRow> = page.into_iter().filter(|row| judged(row, before) != Deletion::Keep).collect();
+        let over = self.over(&rows, before, silent).await;
+        rows.retain(|row| match judged(row, before) {
+            Deletion::Delete => true,
+            Deletion::DeleteIfOver => over.contains(&row.key),
+            Deletion::Keep => false,
         });
         rows
     }
 
     /// The confirmed ones whose coordinator says that their transaction is over. A coordinator that does not tell (`silent`) is
     /// not asked again in this walk.
-    async fn over(&self, rows: &[OldRow], silent: &mut BTreeSet<LogName>) -> BTreeSet<BranchKey> {
+    async fn over(&self, rows: &[OldRow], before: Timestamp, silent: &mut BTreeSet<LogName>) -> BTreeSet<BranchKey> {
         let mut over = BTreeSet::new();
         let Some(source) = &self.source else { return over };
         let mut queries: BTreeMap<&LogName, Vec<OutcomeQuery>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.status == BranchRowStatus::Confirmed) {
+        for row in rows.iter().filter(|row| judged(row, before) == Deletion::DeleteIfOver) {
             let Some(coordinator) = row.coordinator.as_ref().filter(|name| !silent.contains(*name)) else { continue };
             let query = OutcomeQuery { key: row.key.clone(), row_status: row.status, not_after: row.not_after };
             queries.entry(coordinator).or_default().push(query);
@@ -124,20 +125,19 @@ impl<D: Database, S: OutcomeSource> Retention<D, S> {
     }
 }
 
-/// Both instants, by the database's clock: no Try can come in any more, and what ended it is long past.
-fn is_old(row: &OldRow, before: Timestamp) -> bool {
-    row.not_after < before && row.changed_at < before
+/// By the database's clock.
+fn judged(row: &OldRow, before: Timestamp) -> Deletion {
+    judge_deletion(row.status, row.not_after, row.changed_at, before)
 }
 
 fn over_of(coordinator: &LogName, queries: Vec<OutcomeQuery>, outcomes: &[Outcome]) -> Vec<BranchKey> {
     let mut contradicted: Option<BranchKey> = None;
     let mut over = Vec::with_capacity(queries.len());
     for (query, outcome) in queries.into_iter().zip(outcomes) {
-        match outcome {
-            Outcome::Finished | Outcome::Forgotten => over.push(query.key),
-            // Not acknowledged by every branch yet, or another coordinator's.
-            Outcome::Confirmed | Outcome::AskAgain { .. } | Outcome::NotMine => {}
-            Outcome::Cancelled => drop(contradicted.get_or_insert(query.key)),
+        if is_over(*outcome) {
+            over.push(query.key);
+        } else if *outcome == Outcome::Cancelled {
+            contradicted.get_or_insert(query.key);
         }
     }
     if let Some(branch) = contradicted {
