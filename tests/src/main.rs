@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tcc_cluster::{bench, cli, demo, harness, model, serve, survive};
+use tcc_cluster::{bench, cli, demo, harness, model, serve, simulate, survive};
 
 /// Messages are many small allocations, often freed by another thread than the one that made them.
 #[global_allocator]
@@ -33,7 +33,7 @@ enum Command {
     /// Explores the protocol under a model checker: every order of messages, crashes and takeovers, within bounds.
     Model(model::ModelArgs),
     /// Runs the whole system in one process under virtual time, with seeded faults, and holds the rules against every commit.
-    Simulate(tcc_simulation::SimulateArgs),
+    Simulate(simulate::SimulateArgs),
     /// Places, reads, confirms and cancels orders at a running gateway.
     Order(cli::OrderArgs),
     /// Reads stock.
@@ -70,7 +70,7 @@ async fn command() -> ExitCode {
         Command::Survive(args) => return survive::run(args).await,
         Command::Bench(args) => return bench::run(*args).await,
         Command::Model(args) => return model::run(&args),
-        Command::Simulate(args) => return tcc_simulation::simulate(&args).await,
+        Command::Simulate(args) => return simulate::run(args).await,
         Command::Order(args) => cli::order(args).await,
         Command::Stock(args) => cli::stock(args).await,
         Command::Coupon(args) => cli::coupon(args).await,

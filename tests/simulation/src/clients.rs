@@ -45,6 +45,12 @@ struct Shopper {
     gateways: Vec<Channel>,
 }
 
+/// Everything but what would be answered in the same way again.
+fn may_be_repeated(status: &Status) -> bool {
+    let code = status.code();
+    !matches!(code, Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists)
+}
+
 /// Runs all clients of one machine, and ends when they have done all that they wanted.
 pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) -> turmoil::Result {
     let connect = connector(&world, host);
@@ -146,10 +152,7 @@ impl Shopper {
 
     /// Asks until there is an answer, and writes down what it says.
     async fn ask(&self, key: &str, send: &impl AsyncFn() -> Result<Order, Status>) -> Option<Order> {
-        let order = self.repeat(key, send, |status| match status.code() {
-            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => false,
-            _ => true,
-        });
+        let order = self.repeat(key, send, may_be_repeated);
         let order = order.await?;
         let told = match order.status() {
             OrderStatus::Confirmed => Some(Told::Confirmed),
@@ -261,10 +264,7 @@ impl Shopper {
                 other => Status::unknown(other.to_string()),
             })
         };
-        let answer = self.repeat(key, &once, |status| match status.code() {
-            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => false,
-            _ => true,
-        });
+        let answer = self.repeat(key, &once, may_be_repeated);
         let transaction = answer.await?;
         let told = transaction.decision().map(Told::of);
         self.told(key, Some(transaction.gid), told, &format!("transaction {:?}", transaction.status));

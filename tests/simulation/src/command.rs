@@ -168,7 +168,7 @@ async fn in_child(library: &Library, order: &Order) -> anyhow::Result<Report> {
 async fn tell(library: &Library, report: &Report, args: &SimulateArgs) -> anyhow::Result<()> {
     println!("seed {} failed, after {} events:", report.seed, report.events);
     for violation in &report.violations {
-        println!("  {violation}");
+        println!("  broken: {violation}");
     }
     let mut without = args.without.clone();
     if args.minimize {

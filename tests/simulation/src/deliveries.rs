@@ -13,6 +13,7 @@ use tcc_proto::tcc::v1::{
     batch_result::Outcome, participant_server::Participant,
 };
 use tcc_types::Op;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -41,6 +42,8 @@ struct Line {
     rows: Rows,
     dice: Dice,
     mischief: Arc<Mutex<Mischief>>,
+    /// Messages that will arrive once more.
+    copies: TaskTracker,
 }
 
 /// What becomes of one message.
@@ -56,7 +59,7 @@ enum Fate {
 impl<S> Deliveries<S> {
     pub(crate) fn new(inner: S, world: &Arc<World>, host: Host, rows: Rows, mischief: Arc<Mutex<Mischief>>) -> Self {
         let (world, dice) = (Arc::clone(world), world.dice(format_args!("messages to {host}")));
-        Self { inner: Arc::new(inner), line: Arc::new(Line { world, host, rows, dice, mischief }) }
+        Self { inner: Arc::new(inner), line: Arc::new(Line { world, host, rows, dice, mischief, copies: TaskTracker::new() }) }
     }
 }
 
@@ -101,7 +104,7 @@ macro_rules! deliver {
         if let Some(after) = $self.line.repeated_after() {
             let (inner, line, message) = (Arc::clone(&$self.inner), Arc::clone(&$self.line), message.clone());
             let (gid, branch) = (gid.clone(), branch.clone());
-            tokio::spawn(async move {
+            $self.line.copies.spawn(async move {
                 tokio::time::sleep(after).await;
                 line.world.coverage().repeats += 1;
                 let answer = inner.$method(Request::new(message)).await;
@@ -144,7 +147,7 @@ impl<S: Participant> Participant for Deliveries<S> {
         let message = request.into_inner();
         if let Some(after) = self.line.repeated_after() {
             let (inner, line, message) = (Arc::clone(&self.inner), Arc::clone(&self.line), message.clone());
-            tokio::spawn(async move {
+            self.line.copies.spawn(async move {
                 tokio::time::sleep(after).await;
                 line.world.coverage().repeats += 1;
                 if let Ok(answer) = inner.batch(Request::new(message)).await {

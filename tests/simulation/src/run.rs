@@ -147,7 +147,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         if !storm.is_over() {
             continue;
         }
-        let since = *calm_since.get_or_insert(sim.elapsed());
+        let since = *calm_since.get_or_insert_with(|| sim.elapsed());
         let is_done = world.history().at_work == 0;
         match checks::open(world) {
             None if is_done => break,

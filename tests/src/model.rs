@@ -1,12 +1,23 @@
 //! `tcc-cluster model`: runs the model checker and prints what it explored.
 
-mod mutants;
-
 use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use tcc_model::Symmetry;
+
+use crate::mutants::{self, Subject};
+
+const SUBJECT: Subject = Subject {
+    list: "tests/model/mutants.toml",
+    crates: &["tcc-core/types", "tcc-core/machine", "tcc-core/barrier", "tests/model"],
+    package: "tcc-model",
+    build: &[],
+    build_quickly: &["--config", "profile.dev.package.tcc-model.opt-level=0"],
+    arguments: &[],
+    broken: tcc_model::BROKEN,
+    names_rule: "BROKEN ",
+};
 
 /// Which configurations.
 #[derive(Debug, Args)]
@@ -32,7 +43,7 @@ pub struct ModelArgs {
 #[must_use]
 pub fn run(args: &ModelArgs) -> ExitCode {
     if args.mutants {
-        return mutants::run(&args.only).unwrap_or_else(|error| {
+        return mutants::run(&SUBJECT, &args.only).unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
