@@ -17,6 +17,9 @@ use anyhow::{Context, anyhow, ensure};
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
+/// Mutants that are built and checked at the same time, at most: each needs a folder of its own for what is built.
+const WORKERS_MAX: usize = 4;
+
 /// A checker, and the faults that it must find.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject {
