@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) participant_batch_max: u32,
     pub(crate) endpoint_batch_max: usize,
     pub(crate) buckets: u32,
+    /// Transactions that a gateway works on at the same time; few more may wait.
+    pub(crate) in_flight_max: usize,
     /// Whether it goes on until rows are so old that they are deleted.
     pub(crate) grows_old: bool,
 }
@@ -63,6 +65,7 @@ impl Settings {
             participant_batch_max: dice.one_of(&[1, 4, 64]),
             endpoint_batch_max: dice.one_of(&[1, 4, 64]),
             buckets: dice.one_of(&[1, 1, 4]),
+            in_flight_max: dice.one_of(&[2, 64, 64]),
             grows_old: dice.happens(50),
         }
     }
@@ -111,6 +114,8 @@ impl Settings {
 
     pub(crate) fn coordinator(&self) -> tcc_coordinator::Config {
         tcc_coordinator::Config {
+            transactions_in_flight_max: self.in_flight_max,
+            admission_queue_max: self.in_flight_max,
             try_for_ms: 1_500,
             try_for_ms_max: 3_000,
             hold_for_ms: 3_000,
