@@ -1,0 +1,10 @@
+//! Every target: what parses, and what must hold of it whatever comes in.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod answers;
+mod calls;
+mod configuration;
+mod pages;
+mod samples;
+mod words;
