@@ -29,6 +29,8 @@ pub type Outcome = Cow<'static, str>;
 pub enum Shape {
     /// As bytes and words.
     Text,
+    /// As lines with settings.
+    Lines,
     /// As the fields of a protobuf message.
     Message,
     /// A byte that says which message it is, and the message.
@@ -149,6 +151,7 @@ impl Target<'_> {
         let mut input = program.one_of(bases).cloned().unwrap_or_default();
         match self.shape {
             Shape::Text => text::mutate(&mut input, self.words, bases, &mut program),
+            Shape::Lines => text::mutate_lines(&mut input, self.words, bases, &mut program),
             Shape::Message => message::mutate(&mut input, self.words, bases, &mut program),
             Shape::Tagged => {
                 let mut tag = if input.is_empty() { 0 } else { input.remove(0) };

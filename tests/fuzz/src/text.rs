@@ -17,6 +17,32 @@ pub(crate) fn mutate(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], pr
     }
 }
 
+/// One to three changes of lines (`setting = value`), and now and then of bytes.
+pub(crate) fn mutate_lines(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], program: &mut Program<'_>) {
+    let mut lines: Vec<Vec<u8>> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    for _ in 0..=program.below(3) {
+        let (place, to) = (program.below(lines.len()), program.below(lines.len()));
+        match program.byte() % 16 {
+            0 if lines.len() > 1 => drop(lines.remove(place)),
+            1 => lines.insert(to, lines[place].clone()),
+            2 => lines.swap(place, to),
+            3 => {
+                let other = program.one_of(others).map(Vec::as_slice).unwrap_or_default();
+                let other: Vec<_> = other.split(|byte| *byte == b'\n').collect();
+                lines.insert(to, program.one_of(&other).map(|line| line.to_vec()).unwrap_or_default());
+            }
+            4 => mutate(&mut lines[place], words, &[], program),
+            _ => {
+                let setting = lines[place].split(|byte| *byte == b'=').next().unwrap_or_default();
+                let value = word(words, program);
+                lines[place] = [setting, b"= ", value].concat();
+            }
+        }
+    }
+    *bytes = lines.join(&b'\n');
+    bytes.truncate(BYTES_MAX);
+}
+
 fn change(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], program: &mut Program<'_>) {
     let place = program.below(bytes.len() + 1);
     let end = (place + program.below(9)).min(bytes.len());

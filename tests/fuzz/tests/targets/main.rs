@@ -5,6 +5,8 @@
 mod answers;
 mod calls;
 mod configuration;
+mod coordinator;
 mod pages;
 mod samples;
+mod services;
 mod words;

@@ -112,7 +112,7 @@ pub(crate) fn is_instant(instant: &ProtoTimestamp) -> bool {
 
 /// In whole microseconds.
 pub(crate) fn micros(instant: &ProtoTimestamp) -> i64 {
-    instant.seconds * 1_000_000 + i64::from(instant.nanos / 1_000)
+    instant.seconds.saturating_mul(1_000_000).saturating_add(i64::from(instant.nanos / 1_000))
 }
 
 /// A payload that says what it is.
