@@ -42,7 +42,8 @@ fn load_from<T: DeserializeOwned>(
 
 /// What the parser says, without the lines of the file that it quotes (`3 | database_url = ...`).
 fn without_lines(text: &str) -> String {
-    let is_quoted = |line: &str| line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit()).trim_start().starts_with('|');
+    let is_quoted =
+        |line: &str| line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit()).trim_start().starts_with('|');
     let mut kept: Vec<_> = text.lines().filter(|line| !is_quoted(line)).collect();
     // It may also quote a part of one.
     kept.retain(|line| !line.contains('@'));

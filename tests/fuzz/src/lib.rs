@@ -8,8 +8,8 @@
 //! - `cargo test -p tcc-fuzz`: the corpus and a short run. With `-- --show-output`, what was met and how often.
 //! - `BOLERO_RANDOM_ITERATIONS=1000000 cargo test -p tcc-fuzz page_tokens`: a longer one, of one target.
 //! - `BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test -p tcc-fuzz`: ten minutes of each.
-//! - `TCC_FUZZ_KEEP=1 cargo test -p tcc-fuzz`: adds to the corpus the smallest input of each outcome that is not in it yet. An input that
-//!   fails is added without that.
+//! - `TCC_FUZZ_KEEP=1 cargo test -p tcc-fuzz`: adds to the corpus the smallest input of each outcome that has to be met and is not in it yet.
+//!   An input that fails is added without that.
 //!
 //! The engine is bolero's, on stable Rust: random, with shrinking; it prints the seed of what failed.
 

@@ -256,7 +256,8 @@ mod tests {
         let others = [base.clone()];
         let mut made = std::collections::HashSet::new();
         for seed in 0..2_000_u32 {
-            let program: Vec<u8> = (0..8_u32).flat_map(|at| (seed ^ at << 16).wrapping_mul(0x9e37_79b9).to_be_bytes()).collect();
+            let program: Vec<u8> =
+                (0..8_u32).flat_map(|at| (seed ^ at << 16).wrapping_mul(0x9e37_79b9).to_be_bytes()).collect();
             let mut bytes = base.clone();
             mutate(&mut bytes, &["word"], &others, &mut Program::new(&program));
             made.insert(bytes);

@@ -88,6 +88,10 @@ impl Target<'_> {
         let mut bases = self.seeds.clone();
         let mut state = State::default();
         let mut known = BTreeSet::new();
+        // First, as what they leave behind lets others mean something.
+        for seed in &self.seeds {
+            state.count(check(seed), seed);
+        }
         for (name, input) in self.corpus() {
             match catch_unwind(AssertUnwindSafe(|| check(&input))) {
                 Ok(outcome) => drop(known.insert(outcome.clone())),
@@ -99,9 +103,6 @@ impl Target<'_> {
             bases.push(input);
         }
         let replayed = bases.len() - self.seeds.len();
-        for seed in &self.seeds {
-            state.count(check(seed), seed);
-        }
         assert!(!bases.is_empty(), "{}: nothing to begin with", self.name);
         let state = self.generate(&bases, check, state);
         let met = |wanted: &str| known.iter().chain(state.outcomes.keys()).any(|outcome| outcome.starts_with(wanted));
@@ -155,7 +156,8 @@ impl Target<'_> {
             Shape::Message => message::mutate(&mut input, self.words, bases, &mut program),
             Shape::Tagged => {
                 let mut tag = if input.is_empty() { 0 } else { input.remove(0) };
-                let others: Vec<_> = bases.iter().filter(|base| base.first() == Some(&tag)).map(|base| base[1..].to_vec()).collect();
+                let others: Vec<_> =
+                    bases.iter().filter(|base| base.first() == Some(&tag)).map(|base| base[1..].to_vec()).collect();
                 message::mutate(&mut input, self.words, &others, &mut program);
                 if program.once_in(32) {
                     tag = program.byte();
@@ -180,14 +182,15 @@ impl Target<'_> {
         inputs
     }
 
-    /// The smallest input of each outcome that the corpus does not have yet.
+    /// For each outcome that has to be met and that no kept input has, the smallest input that had it.
     fn keep(&self, state: &State, known: &BTreeSet<Outcome>) {
         if env::var_os(KEEP).is_none() {
             return;
         }
-        for (outcome, input) in state.smallest.iter().filter(|(outcome, _)| !known.contains(*outcome)) {
-            if input.len() <= KEPT_BYTES_MAX {
-                self.write(outcome, input);
+        for wanted in self.meets.iter().filter(|wanted| !known.iter().any(|outcome| outcome.starts_with(**wanted))) {
+            let met = state.smallest.iter().filter(|(outcome, _)| outcome.starts_with(*wanted)).map(|(_, input)| input);
+            if let Some(input) = met.min_by_key(|input| input.len()).filter(|input| input.len() <= KEPT_BYTES_MAX) {
+                self.write(wanted, input);
             }
         }
     }

@@ -6,8 +6,22 @@ use crate::Program;
 pub(crate) const BYTES_MAX: usize = 65_536;
 
 /// Words that readers of any text may stumble over.
-const WORDS: [&str; 14] =
-    ["", " ", "\0", "\n", "\u{1}", "\u{7f}", "ü", "\u{1f34e}", "-", "/", "A", "0", "18446744073709551616", "-9223372036854775809"];
+const WORDS: [&str; 14] = [
+    "",
+    " ",
+    "\0",
+    "\n",
+    "\u{1}",
+    "\u{7f}",
+    "ü",
+    "\u{1f34e}",
+    "-",
+    "/",
+    "A",
+    "0",
+    "18446744073709551616",
+    "-9223372036854775809",
+];
 
 /// One to four changes.
 pub(crate) fn mutate(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], program: &mut Program<'_>) {
@@ -72,7 +86,7 @@ fn change(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], program: &mut
 
 /// One of the target's words, or of those for all.
 pub(crate) fn word<'w>(words: &[&'w str], program: &mut Program<'_>) -> &'w [u8] {
-    let own = program.byte() % 3 != 0;
+    let own = !program.byte().is_multiple_of(3);
     let word = if own { program.one_of(words) } else { None }.or_else(|| program.one_of(&WORDS));
     word.copied().unwrap_or_default().as_bytes()
 }

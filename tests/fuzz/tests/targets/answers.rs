@@ -14,7 +14,8 @@ use tonic_types::StatusExt;
 
 use super::samples::{ACCEPTED, NOW, gid, is_gid, is_name, key};
 
-const WORDS: [&str; 4] = ["019ca4c3-7400-7000-8000-000000000000", "stock", "SOLD_OUT", "type.googleapis.com/coupon.v1.LockedCoupon"];
+const WORDS: [&str; 4] =
+    ["019ca4c3-7400-7000-8000-000000000000", "stock", "SOLD_OUT", "type.googleapis.com/coupon.v1.LockedCoupon"];
 
 fn results() -> Vec<Vec<u8>> {
     let violation = Violation { kind: ViolationKind::OtherOutcome, row_status: Some(BranchRowStatus::Cancelled) };
@@ -43,7 +44,8 @@ fn batch_results() {
         "refused",
         "no message",
     ];
-    let target = Target { name: "batch_results", shape: Shape::Message, words: &WORDS, seeds: results(), rounds: 20_000, meets: &meets };
+    let target =
+        Target { name: "batch_results", shape: Shape::Message, words: &WORDS, seeds: results(), rounds: 60_000, meets: &meets };
     target.run(|input| {
         let Ok(sent) = proto::BatchResult::decode(input) else { return "no message".into() };
         let named = is_gid(&sent.gid) && is_name(&sent.branch_id) && sent.operation() != OperationKind::Unspecified;
@@ -64,7 +66,8 @@ fn batch_results() {
                 "reserved"
             }
             Ok(Answer::Tried(TryAnswer::Refused(refusal))) => {
-                let fits = refusal.code.len() <= Refusal::CODE_LENGTH_MAX && refusal.message.len() <= Refusal::MESSAGE_LENGTH_MAX;
+                let fits =
+                    refusal.code.len() <= Refusal::CODE_LENGTH_MAX && refusal.message.len() <= Refusal::MESSAGE_LENGTH_MAX;
                 assert!(fits, "{refusal:?}");
                 "refused"
             }
@@ -88,7 +91,7 @@ fn outcomes() {
     };
     let (shape, meets) = (Shape::Message, ["accepted", "refused", "no message"]);
     let seeds = told.map(response).to_vec();
-    Target { name: "outcomes", shape, words: &WORDS, seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "outcomes", shape, words: &WORDS, seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let Ok(sent) = proto::GetOutcomeResponse::decode(input) else { return "no message".into() };
         let Ok(outcomes) = outcomes_from_proto(&queries, sent.clone()) else { return "refused".into() };
         // One to one, and in order: no answer is taken for another row's.

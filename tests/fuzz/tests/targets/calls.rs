@@ -65,7 +65,8 @@ fn operations() {
     let meets: Vec<String> = FIELDS.iter().map(|field| format!("refused {field}")).collect();
     let mut meets: Vec<&str> = meets.iter().map(String::as_str).collect();
     meets.extend(["accepted Try", "accepted Confirm", "accepted Cancel", "no message", "no operation"]);
-    let target = Target { name: "operations", shape: Shape::Message, words: &WORDS, seeds: seeds(), rounds: 20_000, meets: &meets };
+    let target =
+        Target { name: "operations", shape: Shape::Message, words: &WORDS, seeds: seeds(), rounds: 60_000, meets: &meets };
     target.run(|input| {
         let Ok(message) = proto::BatchOperation::decode(input) else { return "no message".into() };
         let Some(sent) = message.operation.clone() else { return "no operation".into() };
@@ -103,10 +104,14 @@ fn digest(sent: &Sent) -> Option<(String, Vec<u8>)> {
 
 #[test]
 fn outcome_queries() {
-    let query = |row_status| OutcomeQuery { key: key(1, "stock"), row_status, not_after: Timestamp::from_micros(1_790_000_000_000_001) };
+    let query = |row_status| OutcomeQuery {
+        key: key(1, "stock"),
+        row_status,
+        not_after: Timestamp::from_micros(1_790_000_000_000_001),
+    };
     let seeds = BranchRowStatus::ALL.map(|status| outcome_query_to_proto(&query(status)).encode_to_vec()).to_vec();
     let meets = ["accepted", "refused gid", "refused branch_id", "refused row_status", "refused not_after", "no message"];
-    let target = Target { name: "outcome_queries", shape: Shape::Message, words: &WORDS, seeds, rounds: 20_000, meets: &meets };
+    let target = Target { name: "outcome_queries", shape: Shape::Message, words: &WORDS, seeds, rounds: 60_000, meets: &meets };
     target.run(|input| {
         let Ok(sent) = proto::OutcomeQuery::decode(input) else { return "no message".into() };
         let wrong = [

@@ -114,9 +114,16 @@ fn sections() -> Vec<Vec<u8>> {
 fn gateway_configuration() {
     let runtime = super::services::runtime();
     let mut file = NamedTempFile::new().unwrap();
-    let meets = ["accepted", "refused file", "refused setting of coordinator", "refused setting of orders", "refused setting of log"];
-    let target =
-        Target { name: "gateway_configuration", shape: Shape::Lines, words: &WORDS, seeds: sections(), rounds: 1_200, meets: &meets };
+    let meets =
+        ["accepted", "refused file", "refused setting of coordinator", "refused setting of orders", "refused setting of log"];
+    let target = Target {
+        name: "gateway_configuration",
+        shape: Shape::Lines,
+        words: &WORDS,
+        seeds: sections(),
+        rounds: 1_200,
+        meets: &meets,
+    };
     target.run(|input| {
         read(&mut file, input, |config: &tcc_gateway::Config| {
             config.validate()?;

@@ -13,11 +13,11 @@ use tcc_proto::tcc::v1::{self as proto, admin_client::AdminClient, coordinator_c
 use tcc_types::{Fingerprint, FingerprintBuilder, SystemEntropy, Timestamp};
 use tcc_wire::page;
 use tokio::runtime::Runtime;
-use tonic::{Code, Request};
+use tonic::Code;
 
 use super::{
     samples::{NOW, SECRET, any, at, gid, is_gid, is_instant, is_key, is_name, is_typed, micros, tagged},
-    services::{PARTICIPANTS, log, refusal, registry, runtime},
+    services::{PARTICIPANTS, ask, log, refusal, registry, runtime},
 };
 
 const WORDS: [&str; 10] = [
@@ -94,7 +94,9 @@ fn is_timely(request: &proto::SubmitRequest, config: &Config) -> bool {
         let age_ms = text.parse::<tcc_types::Gid>().map(|gid| NOW.as_millis() - gid.minted_at().as_millis());
         age_ms.is_ok_and(|age| (-5_000..=i64::try_from(config.retention_ms / 2).unwrap()).contains(&age))
     };
-    let ahead = |at: &prost_types::Timestamp, most: i64| is_instant(at) && (1..=most).contains(&(micros(at).saturating_sub(NOW.as_micros())));
+    let ahead = |at: &prost_types::Timestamp, most: i64| {
+        is_instant(at) && (1..=most).contains(&(micros(at).saturating_sub(NOW.as_micros())))
+    };
     let tries_fit = request.try_until.as_ref().is_none_or(|at| ahead(at, 60_000_000));
     let decides_fit = request.decide_by.as_ref().is_none_or(|at| {
         let not_before = request.try_until.as_ref().is_none_or(|tries| micros(tries) <= micros(at));
@@ -133,7 +135,7 @@ fn submit() {
     ];
     let mut known = HashSet::new();
     let seeds = submits().iter().map(Message::encode_to_vec).collect();
-    Target { name: "submit", shape: Shape::Message, words: &WORDS, seeds, rounds: 6_000, meets: &meets }.run(|input| {
+    Target { name: "submit", shape: Shape::Message, words: &WORDS, seeds, rounds: 8_000, meets: &meets }.run(|input| {
         let Ok(request) = proto::SubmitRequest::decode(input) else { return "no message".into() };
         let (is_request, is_timely) = (is_request(&request), is_timely(&request, &config));
         let answer = runtime.block_on(client.submit(request.clone()));
@@ -180,11 +182,20 @@ fn calls() -> Vec<Vec<u8>> {
     let key = String::new();
     vec![
         tagged(0, &proto::BeginRequest { gid: String::new(), idempotency_key: "b-1".to_owned(), decide_by: at(60) }),
+        tagged(0, &proto::BeginRequest { gid: super::samples::gid(21).to_string(), ..Default::default() }),
         tagged(1, &proto::EnlistRequest { gid: gid.clone(), branch: Some(spec("stock", "inventory", WORDS[7])) }),
         tagged(2, &proto::ConfirmTransactionRequest { gid: gid.clone(), wait: 1 }),
         tagged(3, &proto::CancelTransactionRequest { gid: super::samples::gid(78).to_string(), wait: 2 }),
         tagged(4, &proto::GetTransactionRequest { gid: gid.clone() }),
-        tagged(5, &proto::ListTransactionsRequest { statuses: vec![1, 3], initiator: "anonymous".to_owned(), page_size: 2, page_token: key.clone() }),
+        tagged(
+            5,
+            &proto::ListTransactionsRequest {
+                statuses: vec![1, 3],
+                initiator: "anonymous".to_owned(),
+                page_size: 2,
+                page_token: key.clone(),
+            },
+        ),
         tagged(5, &proto::ListTransactionsRequest { page_token: listed, ..Default::default() }),
         tagged(6, &proto::GetOutcomeRequest { coordinator: "main".to_owned(), queries: vec![query.clone(), unknown] }),
         tagged(6, &proto::GetOutcomeRequest { coordinator: "other".to_owned(), queries: vec![query] }),
@@ -198,20 +209,10 @@ fn calls() -> Vec<Vec<u8>> {
     ]
 }
 
-/// One call: decode, send, and `ok` or the refusal that was checked.
 macro_rules! call {
-    ($runtime:ident, $input:ident, $client:ident.$method:ident($request:ty)) => {{
-        match <$request>::decode($input) {
-            Err(_) => "no message".into(),
-            Ok(request) => match $runtime.block_on($client.$method(Request::new(request.clone()))) {
-                Ok(answer) => {
-                    consistent(&format!("{:?}", answer.into_inner()));
-                    concat!(stringify!($method), ": accepted").into()
-                }
-                Err(status) => refusal(stringify!($method), &status, "tcc.v1", &FIELDS),
-            },
-        }
-    }};
+    ($runtime:ident, $input:ident, $client:ident.$method:ident($request:ty)) => {
+        ask!($runtime, $input, $client.$method($request), "tcc.v1", &FIELDS, |_, answer| consistent(&format!("{answer:?}")))
+    };
 }
 
 /// What is answered never shows a payload.
@@ -228,15 +229,35 @@ fn coordinator() {
     let open = proto::BeginRequest { gid: gid(9).to_string(), ..Default::default() };
     runtime.block_on(client.begin(open)).unwrap();
     let meets = [
-        "begin: accepted", "begin: refused gid", "begin: refused decide_by", "enlist: accepted", "enlist: refused branch",
-        "confirm: accepted", "confirm: refused wait", "cancel: accepted", "cancel: refused gid", "get: accepted",
-        "get: refused as NotFound", "list: accepted", "list: refused statuses", "list: refused page_token", "list: refused page_size",
-        "get_outcome: accepted", "get_outcome: refused queries[].gid", "get_outcome: refused coordinator",
-        "list_stuck: accepted", "list_stuck: refused page_token", "list_audit: accepted", "list_audit: refused page_token",
-        "probe: refused warrant", "try_anew: refused", "mark_settled: refused",
+        "begin: accepted",
+        "begin: refused gid",
+        "begin: refused decide_by",
+        "enlist: accepted",
+        "enlist: refused branch",
+        "confirm: accepted",
+        "confirm: refused wait",
+        "cancel: accepted",
+        "cancel: refused gid",
+        "get: accepted",
+        "get: refused as NotFound",
+        "list: accepted",
+        "list: refused statuses",
+        "list: refused page_token",
+        "list: refused page_size",
+        "get_outcome: accepted",
+        "get_outcome: refused queries[].gid",
+        "get_outcome: refused coordinator",
+        "list_stuck: accepted",
+        "list_stuck: refused page_token",
+        "list_audit: accepted",
+        "list_audit: refused page_token",
+        "probe: refused warrant",
+        "try_anew: refused",
+        "mark_settled: refused",
     ];
     let fields: Vec<&str> = FIELDS.into_iter().chain(["coordinator"]).collect();
-    let target = Target { name: "coordinator", shape: Shape::Tagged, words: &WORDS, seeds: calls(), rounds: 8_000, meets: &meets };
+    let target =
+        Target { name: "coordinator", shape: Shape::Tagged, words: &WORDS, seeds: calls(), rounds: 20_000, meets: &meets };
     target.run(|input| {
         let (tag, input) = input.split_first().map_or((0, input), |(tag, rest)| (*tag, rest));
         match tag {
@@ -265,7 +286,8 @@ fn coordinator() {
 
 /// One answer to each question, in its place.
 fn outcomes_match(request: &proto::GetOutcomeRequest, answer: &proto::GetOutcomeResponse) -> Outcome {
-    let queries = request.queries.iter().cloned().map(tcc_wire::outcome_query_from_proto).collect::<Result<Vec<_>, _>>().unwrap();
+    let queries =
+        request.queries.iter().cloned().map(tcc_wire::outcome_query_from_proto).collect::<Result<Vec<_>, _>>().unwrap();
     let outcomes = tcc_wire::outcomes_from_proto(&queries, answer.clone()).unwrap();
     let mine = request.coordinator == "main";
     assert!(outcomes.iter().all(|outcome| (*outcome == tcc_types::Outcome::NotMine) != mine), "{outcomes:?}");

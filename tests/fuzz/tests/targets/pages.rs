@@ -15,11 +15,12 @@ fn filter(user: &str) -> Fingerprint {
 #[test]
 fn page_tokens() {
     let (own, others) = (filter("ann"), [filter("bob"), filter(""), FingerprintBuilder::new("audit").text("ann").finish()]);
-    let mut seeds: Vec<_> = ["k", &gid(1).to_string(), &"k".repeat(700)].map(|last| page::encode(&own, last).into_bytes()).to_vec();
+    let mut seeds: Vec<_> =
+        ["k", &gid(1).to_string(), &"k".repeat(700)].map(|last| page::encode(&own, last).into_bytes()).to_vec();
     seeds.push(page::encode(&others[0], "k").into_bytes());
     let words = ["=", "==", "AQ", "_", "+", "%3D"];
     let meets = ["accepted", "first page", "refused page_token"];
-    Target { name: "page_tokens", shape: Shape::Text, words: &words, seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "page_tokens", shape: Shape::Text, words: &words, seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let token = String::from_utf8_lossy(input);
         match page::decode(&own, &token) {
             Ok(Some(last)) => {
@@ -50,18 +51,20 @@ fn page_tokens() {
 fn error_texts() {
     let seeds = ["lines[0].sku", "a\nb", "ü", &"branches[7].payload ".repeat(90)].map(|text| text.as_bytes().to_vec()).to_vec();
     let (shape, meets) = (Shape::Text, ["accepted whole", "accepted cut"]);
-    Target { name: "error_texts", shape, words: &["\u{1f34e}", "\u{202e}"], seeds, rounds: 4_000, meets: &meets }.run(|input| {
-        let text = String::from_utf8_lossy(input);
-        let bad = vec![Invalid::new(&*text, &text); 1 + input.len() % 40];
-        let status = status::invalid("order.v1", &bad);
-        let details = status.get_error_details();
-        let named = &details.bad_request().unwrap().field_violations;
-        assert_eq!(named.len(), bad.len().min(16));
-        assert!(named.iter().all(|one| text.starts_with(&one.field) && text.starts_with(&one.description)));
-        assert_eq!(details.error_info().unwrap().reason, "INVALID_FIELDS");
-        let response = status.into_http::<()>();
-        let bytes: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        assert!(bytes < 16 * 1_024, "{bytes}");
-        if named[0].description == text { "accepted whole".into() } else { "accepted cut".into() }
-    });
+    Target { name: "error_texts", shape, words: &["\u{1f34e}", "\u{202e}"], seeds, rounds: 8_000, meets: &meets }.run(
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            let bad = vec![Invalid::new(&*text, &text); 1 + input.len() % 40];
+            let status = status::invalid("order.v1", &bad);
+            let details = status.get_error_details();
+            let named = &details.bad_request().unwrap().field_violations;
+            assert_eq!(named.len(), bad.len().min(16));
+            assert!(named.iter().all(|one| text.starts_with(&one.field) && text.starts_with(&one.description)));
+            assert_eq!(details.error_info().unwrap().reason, "INVALID_FIELDS");
+            let response = status.into_http::<()>();
+            let bytes: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 16 * 1_024, "{bytes}");
+            if named[0].description == text { "accepted whole".into() } else { "accepted cut".into() }
+        },
+    );
 }

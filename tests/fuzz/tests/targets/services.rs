@@ -7,9 +7,7 @@ use tcc_coordinator::{Endpoint, Registry, Unknown};
 use tcc_database::memory::{Calm, Memory};
 use tcc_fuzz::Outcome;
 use tcc_log::{DatabaseLog, LogOptions, LogTables, TxLog};
-use tcc_types::{
-    CancelCall, ConfirmCall, LogName, ParticipantName, Refusal, SettleAnswer, TryAnswer, TryCall,
-};
+use tcc_types::{CancelCall, ConfirmCall, LogName, ParticipantName, Refusal, SettleAnswer, TryAnswer, TryCall};
 use tokio::runtime::{Builder, Runtime};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -93,3 +91,25 @@ pub(crate) fn refusal(what: &str, status: &Status, domain: &str, fields: &[&str]
         _ => panic!("{what}: no caller can cause {text}"),
     }
 }
+
+/// Lets the types of a check be known.
+pub(crate) fn beside<Q, A>(request: &Q, answer: A, check: impl FnOnce(&Q, A)) {
+    check(request, answer);
+}
+
+/// One call: decode, send, check the answer beside the request; `accepted`, or the refusal that was checked.
+macro_rules! ask {
+    ($runtime:ident, $input:ident, $client:ident.$method:ident($request:ty), $domain:expr, $fields:expr, $check:expr) => {
+        match <$request as prost::Message>::decode($input) {
+            Err(_) => "no message".into(),
+            Ok(request) => match $runtime.block_on($client.$method(tonic::Request::new(request.clone()))) {
+                Ok(answer) => {
+                    crate::services::beside(&request, answer.into_inner(), $check);
+                    concat!(stringify!($method), ": accepted").into()
+                }
+                Err(status) => crate::services::refusal(stringify!($method), &status, $domain, $fields),
+            },
+        }
+    };
+}
+pub(crate) use ask;

@@ -15,7 +15,7 @@ fn gids() {
     let words = ["urn:uuid:", "{", "}", "-", "7", "4", "ffffffff-ffff-7fff-bfff-ffffffffffff"];
     let seeds = vec![gid(1).to_string().into_bytes(), b"00000000-0000-7000-8000-000000000000".to_vec()];
     let meets = ["accepted", "refused gid"];
-    Target { name: "gids", shape: Shape::Text, words: &words, seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "gids", shape: Shape::Text, words: &words, seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let text = String::from_utf8_lossy(input);
         if let Ok(of_bytes) = Gid::from_bytes(input) {
             assert_eq!(of_bytes.as_bytes().as_slice(), input);
@@ -52,13 +52,16 @@ fn names() {
     let seeds = vec![b"stock".to_vec(), b"a.B_c-9".to_vec(), vec![b'x'; 64]];
     let (shape, words) = (Shape::Text, ["x", ".", "~", "@"]);
     let meets = ["accepted", "refused branch_id"];
-    Target { name: "names", shape, words: &words, seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "names", shape, words: &words, seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let text = String::from_utf8_lossy(input);
         let right = is_name(&text);
         named(&text, LogName::new(&text), right, "coordinator");
         named(&text, Initiator::new(&text), right, "initiator");
         named(&text, ParticipantName::new(&text), right, "participant");
-        assert_eq!(check_name("lines[0].sku", &text).map_err(|bad| bad.field), if right { Ok(()) } else { Err("lines[0].sku".into()) });
+        assert_eq!(
+            check_name("lines[0].sku", &text).map_err(|bad| bad.field),
+            if right { Ok(()) } else { Err("lines[0].sku".into()) }
+        );
         let json = serde_json::to_string(&text).unwrap();
         assert_eq!(serde_json::from_str::<BranchId>(&json).is_ok(), right, "{json}");
         named(&text, BranchId::new(&text), right, "branch_id")
@@ -70,7 +73,7 @@ fn idempotency_keys() {
     let seeds = vec![b"order:42/a".to_vec(), vec![b'~'; 128], b"!".to_vec()];
     let (shape, words) = (Shape::Text, ["\u{a0}", "~", "!", "order:"]);
     let meets = ["accepted", "refused idempotency_key"];
-    Target { name: "idempotency_keys", shape, words: &words, seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "idempotency_keys", shape, words: &words, seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let text = String::from_utf8_lossy(input);
         let json = serde_json::to_string(&text).unwrap();
         assert_eq!(serde_json::from_str::<IdempotencyKey>(&json).is_ok(), is_key(&text), "{json}");
@@ -83,7 +86,7 @@ fn instants() {
     let seeds = [at(0), Some(ProtoTimestamp { seconds: 253_402_300_799, nanos: 999_999_999 }), Some(ProtoTimestamp::default())];
     let seeds = seeds.into_iter().flatten().map(|instant| instant.encode_to_vec()).collect();
     let meets = ["accepted", "refused not_after", "no message"];
-    Target { name: "instants", shape: Shape::Message, words: &[], seeds, rounds: 20_000, meets: &meets }.run(|input| {
+    Target { name: "instants", shape: Shape::Message, words: &[], seeds, rounds: 60_000, meets: &meets }.run(|input| {
         let Ok(sent) = ProtoTimestamp::decode(input) else { return "no message".into() };
         arithmetic(Timestamp::from_micros(sent.seconds), Duration::from_millis(sent.seconds.unsigned_abs()));
         let parsed = timestamp_from_proto("not_after", Some(&sent));
