@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use serde::{Deserialize, Deserializer};
 use tcc_coordinator::{EndpointConfig, GrpcEndpoint, Registry};
+use tcc_database::without_secrets;
 use tcc_log::LogOptions;
 use tcc_participant::DatabaseKind;
 use tcc_service::telemetry::Telemetry;
@@ -41,7 +43,7 @@ pub struct Config {
 }
 
 /// Where and how orders are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrdersConfig {
     /// Their database; the scheme chooses which: `sqlite://data/orders.db`, `postgres://user:password@host/database`,
@@ -49,6 +51,17 @@ pub struct OrdersConfig {
     pub database_url: String,
     /// Limits of the orders' own branches.
     pub participant: tcc_participant::Options,
+}
+
+/// The URL without what may be secret: without user, password and parameters.
+impl fmt::Debug for OrdersConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database_url, participant } = self;
+        f.debug_struct("OrdersConfig")
+            .field("database_url", &without_secrets(database_url))
+            .field("participant", participant)
+            .finish()
+    }
 }
 
 impl Default for Config {

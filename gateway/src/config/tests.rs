@@ -156,3 +156,12 @@ fn errors_of_the_file_name_the_field() {
         assert!(error.contains(name), "{toml}: {error}");
     }
 }
+
+#[test]
+fn no_password_is_ever_shown() {
+    let url = || "postgres://tcc:secret@db/orders?password=secret".to_owned();
+    let orders = OrdersConfig { database_url: url(), ..OrdersConfig::default() };
+    let log = LogOptions { database_url: url(), ..LogOptions::default() };
+    let shown = format!("{:?}", Config { orders, log, ..Config::default() });
+    assert!(!shown.contains("secret") && shown.contains("postgres://db/orders"), "{shown}");
+}

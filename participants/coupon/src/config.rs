@@ -2,16 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
 };
 
 use serde::{Deserialize, Serialize};
+use tcc_database::without_secrets;
 use tcc_participant::CoordinatorConfig;
 use tcc_service::telemetry::Telemetry;
 use tcc_types::LogName;
 
 /// The configuration of the coupon server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
@@ -46,6 +48,22 @@ impl Default for Config {
     }
 }
 
+/// The URL without what may be secret: without user, password and parameters.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, database_url, drain_ms, admin_calls_in_flight_max, telemetry, participant, coordinators } = self;
+        f.debug_struct("Config")
+            .field("listen", listen)
+            .field("database_url", &without_secrets(database_url))
+            .field("drain_ms", drain_ms)
+            .field("admin_calls_in_flight_max", admin_calls_in_flight_max)
+            .field("telemetry", telemetry)
+            .field("participant", participant)
+            .field("coordinators", coordinators)
+            .finish()
+    }
+}
+
 /// The gateway as it is shipped.
 fn shipped() -> BTreeMap<LogName, CoordinatorConfig> {
     // The name is well-formed; a test of this file says so.
@@ -55,6 +73,13 @@ fn shipped() -> BTreeMap<LogName, CoordinatorConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let config = Config { database_url: "postgres://tcc:secret@db/x?password=secret".to_owned(), ..Config::default() };
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("secret") && shown.contains("postgres://db/x"), "{shown}");
+    }
 
     #[tokio::test]
     async fn the_shipped_gateway_is_asked_unless_another_is_configured() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tcc_log::{Begun, BranchProgress, BranchRecord, NewBranch, NewTransaction, TxRecord};
-use tcc_types::{Fingerprint, Gid, Initiator, Timestamp, TxStatus};
+use tcc_types::{Fingerprint, Gid, IdempotencyKey, Initiator, Timestamp, TxStatus};
 use tokio::{sync::oneshot, time::sleep};
 use tracing::warn;
 
@@ -86,7 +86,7 @@ pub(crate) async fn begin(
 /// The transaction that is there already, if it is the same request.
 fn joined(transaction: &NewTransaction, there: TxRecord) -> Result<Joined, Error> {
     let tombstone = there.fingerprint.is_none() && there.gid == transaction.gid;
-    if !tombstone && !same_request(&there, &transaction.initiator, transaction.fingerprint) {
+    if !tombstone && !same_request(&there, &transaction.initiator, transaction.key.as_ref(), transaction.fingerprint) {
         let by_key = there.initiator == transaction.initiator && there.key.is_some() && there.key == transaction.key;
         return Err(if by_key { Error::KeyReused { gid: there.gid } } else { Error::GidReused { gid: there.gid } });
     }
@@ -120,8 +120,16 @@ async fn begin_settled(core: &Core, transaction: &NewTransaction) -> Result<Begu
     Err(Error::Unavailable("the request may or may not have started".to_owned()))
 }
 
-pub(crate) fn same_request(there: &TxRecord, initiator: &Initiator, fingerprint: Fingerprint) -> bool {
-    there.initiator == *initiator && there.fingerprint == Some(fingerprint)
+/// Found by gid or by key. A key that is not the one it was begun with would be lost if it were taken for the same: whoever repeats the
+/// request with that key alone would start another transaction.
+pub(crate) fn same_request(
+    there: &TxRecord,
+    initiator: &Initiator,
+    key: Option<&IdempotencyKey>,
+    fingerprint: Fingerprint,
+) -> bool {
+    let same_key = key.is_none_or(|key| there.key.as_ref() == Some(key));
+    same_key && there.initiator == *initiator && there.fingerprint == Some(fingerprint)
 }
 
 /// What the log has after Begun.

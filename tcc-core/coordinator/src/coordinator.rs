@@ -351,7 +351,7 @@ impl Coordinator {
         if let Some(key) = key.filter(|_| only_late && there.is_none()) {
             there = self.0.log.find(initiator, key).await?;
         }
-        match there.filter(|there| same_request(there, initiator, fingerprint)) {
+        match there.filter(|there| same_request(there, initiator, key, fingerprint)) {
             Some(there) => Ok(Joined::There(Box::new(TxView::of_record(&self.0.settled(there).await?)))),
             None => Err(Error::Invalid(bad)),
         }

@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{mysql::MySqlConnectOptions, postgres::PgConnectOptions};
+use tcc_database::without_secrets;
 use tcc_types::LogName;
 
 use crate::Error;
@@ -98,15 +99,6 @@ impl fmt::Debug for LogOptions {
             .field("lock_wait_ms", &self.lock_wait_ms)
             .finish()
     }
-}
-
-/// A URL as it may be told: without user, password and parameters.
-pub(crate) fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.split(':').next().unwrap_or_default().to_owned() };
-    // A password may have any character that its writer forgot to escape: the last `@` ends it.
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    format!("{scheme}://{place}")
 }
 
 /// Which database a URL names.
@@ -223,7 +215,5 @@ mod tests {
             assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
             assert!(shown.contains("postgres"), "{shown}");
         }
-        assert_eq!(without_secrets("mysql://tcc:secret@db:3306/log"), "mysql://db:3306/log");
-        assert_eq!(without_secrets("sqlite://data/log.db"), "sqlite://data/log.db");
     }
 }

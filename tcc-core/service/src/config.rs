@@ -2,14 +2,15 @@
 
 use std::{collections::HashMap, path::Path};
 
-use config::{Config, Environment, File, FileFormat};
+use config::{Config, Environment, File, FileFormat, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
-/// Why a configuration cannot be used. Its text names the field, or the file.
+/// Why a configuration cannot be used. Its text names the field, or the file and the line. It shows no line of the file and no value
+/// that looks like an address: these have passwords in them.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 #[non_exhaustive]
-pub struct ConfigError(config::ConfigError);
+pub struct ConfigError(String);
 
 /// Reads `file` (TOML; none: defaults only), then the environment: with the prefix `TCC`, `TCC__TELEMETRY__FILTER=debug` sets
 /// `filter` of section `telemetry`. Fields are lowercase. What neither sets has its default.
@@ -31,7 +32,49 @@ fn load_from<T: DeserializeOwned>(
         Some(path) => builder.add_source(File::from(path).format(FileFormat::Toml).required(true)),
         None => builder,
     };
-    builder.add_source(environment).build().and_then(Config::try_deserialize).map_err(ConfigError)
+    let read = builder.add_source(environment).build().map_err(|error| ConfigError(without_lines(&error.to_string())))?;
+    let mut addresses = Vec::new();
+    gather_addresses(&read.cache, &mut addresses);
+    // Longest first: one may be the beginning of another.
+    addresses.sort_by_key(|address| std::cmp::Reverse(address.len()));
+    read.try_deserialize().map_err(|error| ConfigError(without(&addresses, error.to_string())))
+}
+
+/// What the parser says, without the lines of the file that it quotes (`3 | database_url = ...`).
+fn without_lines(text: &str) -> String {
+    let is_quoted =
+        |line: &str| line.trim_start().trim_start_matches(|digit: char| digit.is_ascii_digit()).trim_start().starts_with('|');
+    let mut kept: Vec<_> = text.lines().filter(|line| !is_quoted(line)).collect();
+    // It may also quote a part of one.
+    kept.retain(|line| !line.contains('@'));
+    kept.join("; ")
+}
+
+/// Every text that may be the address of something, keys too: a file may have one in the wrong place.
+fn gather_addresses(value: &Value, addresses: &mut Vec<String>) {
+    let mut gather = |text: &str| {
+        if text.contains("://") || text.contains('@') {
+            addresses.push(text.to_owned());
+        }
+    };
+    match &value.kind {
+        ValueKind::String(text) => gather(text),
+        ValueKind::Table(table) => {
+            table.keys().for_each(|key| gather(key));
+            table.values().for_each(|value| gather_addresses(value, addresses));
+        }
+        ValueKind::Array(values) => values.iter().for_each(|value| gather_addresses(value, addresses)),
+        _ => {}
+    }
+}
+
+/// The text with each of these left out, as it is or escaped.
+fn without(addresses: &[String], text: String) -> String {
+    const INSTEAD: &str = "(an address)";
+    addresses.iter().fold(text, |text, address| {
+        let escaped = format!("{address:?}");
+        text.replace(&escaped[1..escaped.len() - 1], INSTEAD).replace(address, INSTEAD)
+    })
 }
 
 #[cfg(test)]
@@ -117,6 +160,35 @@ mod tests {
         }
         let error = load_text("", &[("SAMPLE__TELEMETRY__LEVEL", "1")]).unwrap_err();
         assert!(error.contains("`level`") && error.contains("`telemetry`"), "{error}");
+    }
+
+    #[test]
+    fn no_error_repeats_an_address_or_its_password() {
+        let url = "postgres://tcc:se@cret@db/log";
+        for toml in [
+            format!("telemetry = '{url}'"),
+            format!("drain_ms = '{url}'"),
+            format!("listen = '{url}'"),
+            format!("[telemetry]\nfilter = '{url}'\nformat = '{url}'"),
+            format!("[peers]\ncoupon = '{url}'"),
+            format!("[peers.coupon]\nendpoint = 'postgres://tcc'\n[telemetry]\nformat = '{url}'"),
+            "drain_ms = \"tcc:'cret\\\"@db\"".to_owned(),
+            format!("[peers.coupon]\n'{url}' = 1"),
+            "[telemetry]\nformat = 'tcc:\\cret@db'".to_owned(),
+            "[telemetry]\nformat = \"tcc:\\n\\\"cret@db\"".to_owned(),
+            // No TOML at all.
+            format!("drain_ms = '{url}"),
+            format!("drain_ms = {url}"),
+            format!("drain_ms = 1 # '{url}'\ndrain_ms = '{url}'"),
+            url.to_owned(),
+        ] {
+            let error = load_text(&toml, &[]).unwrap_err();
+            assert!(!error.contains("cret"), "{toml}: {error}");
+        }
+        let named = load_text(&format!("a = 1\nb = '{url}"), &[]).unwrap_err();
+        assert!(named.contains("TOML parse error at line 2"), "{named}");
+        let error = load_text("", &[("SAMPLE__DRAIN_MS", url)]).unwrap_err();
+        assert!(error.contains("drain_ms") && !error.contains("cret"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use uuid::{Builder, Uuid, Version};
+use uuid::{Builder, Uuid, Variant, Version};
 
 use crate::{Entropy, Invalid, Timestamp};
 
@@ -54,10 +54,16 @@ impl Gid {
     /// They are no UUIDv7.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
         match Uuid::from_slice(bytes) {
-            Ok(uuid) if uuid.get_version() == Some(Version::SortRand) => Ok(Self(uuid)),
+            Ok(uuid) if is_version_7(uuid) => Ok(Self(uuid)),
             _ => Err(Invalid::new("gid", "must be the 16 bytes of a UUIDv7")),
         }
     }
+}
+
+/// The version alone is not enough: only with the variant of RFC 9562 do those digits mean a version, and only then does no gid sort
+/// before the first one of its millisecond.
+fn is_version_7(uuid: Uuid) -> bool {
+    uuid.get_variant() == Variant::RFC4122 && uuid.get_version() == Some(Version::SortRand)
 }
 
 impl FromStr for Gid {
@@ -67,7 +73,7 @@ impl FromStr for Gid {
         let problem = "must be a UUIDv7 as 36 lowercase hyphenated characters";
         let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         match Uuid::try_parse(text) {
-            Ok(uuid) if canonical && uuid.get_version() == Some(Version::SortRand) => Ok(Self(uuid)),
+            Ok(uuid) if canonical && is_version_7(uuid) => Ok(Self(uuid)),
             _ => Err(Invalid::new("gid", problem)),
         }
     }
@@ -277,9 +283,13 @@ mod tests {
             format!("{{{gid}}}"),
             format!("urn:uuid:{gid}"),
             "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned(), // version 4
+            "00000000-0000-7000-0000-000000000000".to_owned(), // another variant
+            "00000000-0000-7000-c000-000000000000".to_owned(),
         ];
         for text in bad {
             assert!(text.parse::<Gid>().is_err(), "{text}");
+            let bytes = Uuid::try_parse(&text).ok().filter(|_| text != text.to_uppercase() && text.len() == 36);
+            assert!(bytes.is_none_or(|uuid| Gid::from_bytes(uuid.as_bytes()).is_err()), "{text}");
         }
     }
 

@@ -99,6 +99,11 @@ async fn the_same_key_joins_and_another_request_under_it_is_refused() {
     assert_eq!(world.coordinator.submit(other).await, Err(Error::KeyReused { gid: first.gid }));
     let again = Submit { gid: Some(first.gid), branches: vec![branch("stock")], ..order() };
     assert_eq!(world.coordinator.submit(again).await, Err(Error::GidReused { gid: first.gid }));
+    // A key that it was not begun with, which would not find it later.
+    let late = Submit { gid: Some(first.gid), key: key("order-2"), ..order() };
+    assert_eq!(world.coordinator.submit(late.clone()).await, Err(Error::GidReused { gid: first.gid }));
+    let without = world.coordinator.submit(Submit { key: None, ..late }).await.unwrap();
+    assert_eq!(without.gid, first.gid);
     let all = world.coordinator.list(ListFilter::default(), None, 10).await.unwrap();
     assert_eq!((all.items.len(), all.more), (1, false));
 }

@@ -16,7 +16,6 @@ use crate::{
     clock::ServerClock,
     fault::Fault,
     log::Opened,
-    options::without_secrets,
     readers::{Connections, listing_max},
     writer::Backend,
 };
@@ -39,7 +38,7 @@ pub(crate) async fn open(options: &LogOptions, connect: PgConnectOptions) -> Res
     identify(&mut connection, options).await?;
     // From here on `now` means something.
     backend.read_clock(&mut connection, concat!("SELECT ", postgres_now!())).await.map_err(plain)?;
-    tracing::info!(database = without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
+    tracing::info!(database = tcc_database::without_secrets(&options.database_url), name = %options.name, "the transaction log is open");
     let more = (1..options.batches_in_flight_max).map(|_| another()).collect();
     Ok(Opened { backend, connection: Some(connection), more, reads: Arc::new(reads), clock, shared: true })
 }
