@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use tcc_types::Invalid;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{StatusExt, pb::RetryInfo};
 
 /// A call without an answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -135,9 +136,15 @@ fn was_made_here(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
-/// How long the server asks to wait.
+/// How long the server asks to wait; nothing where it says what cannot be.
+///
+/// Read here and not by tonic-types: prost-types 0.14 overflows at a delay of `i64::MIN` seconds, which a server or a proxy may send.
 pub(crate) fn asked_delay(status: &Status) -> Duration {
-    status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
+    let details = tonic_types::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
+    let of_delay = details.iter().find(|detail| detail.type_url == "type.googleapis.com/google.rpc.RetryInfo");
+    let asked = of_delay.and_then(|detail| RetryInfo::decode(detail.value.as_slice()).ok()?.retry_delay);
+    let parts = asked.and_then(|asked| Some((u64::try_from(asked.seconds).ok()?, u32::try_from(asked.nanos).ok()?)));
+    parts.filter(|(_, nanos)| *nanos < 1_000_000_000).map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]
@@ -145,6 +152,26 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    /// A status whose details are this RetryInfo.
+    fn asks(seconds: i64, nanos: i32) -> Status {
+        let info = RetryInfo { retry_delay: Some(prost_types::Duration { seconds, nanos }) };
+        let detail =
+            prost_types::Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
+        let details = tonic_types::Status { details: vec![detail], ..tonic_types::Status::default() };
+        Status::with_details(Code::Unavailable, "later", details.encode_to_vec().into())
+    }
+
+    #[test]
+    fn a_delay_that_cannot_be_is_none() {
+        assert_eq!(asked_delay(&asks(1, 5)), Duration::new(1, 5));
+        assert_eq!(asked_delay(&asks(i64::MAX, 0)), Duration::from_secs(i64::MAX.unsigned_abs()));
+        for (seconds, nanos) in [(i64::MIN, 0), (-1, 0), (0, -1), (0, 1_000_000_000), (0, i32::MIN), (i64::MIN, i32::MIN)] {
+            assert_eq!(asked_delay(&asks(seconds, nanos)), Duration::ZERO, "{seconds} {nanos}");
+        }
+        assert_eq!(asked_delay(&Status::unavailable("no details")), Duration::ZERO);
+        assert_eq!(asked_delay(&Status::with_details(Code::Unavailable, "", vec![255].into())), Duration::ZERO);
+    }
 
     const CODES: [Code; 17] = [
         Code::Ok,

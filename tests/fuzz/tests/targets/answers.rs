@@ -10,7 +10,6 @@ use tcc_types::{
 };
 use tcc_wire::{Answer, outcome_answer, outcomes_from_proto, result_from_proto, result_to_proto, status};
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 use super::samples::{ACCEPTED, NOW, gid, is_gid, is_name, key};
 
@@ -120,7 +119,8 @@ fn error_details() {
     let target = Target { name: "error_details", shape: Shape::Message, words: &words, seeds, rounds: 10_000, meets: &meets };
     target.run(|input| {
         let status = Status::with_details(Code::InvalidArgument, "no", input.to_vec().into());
-        let read = status.check_error_details();
+        // Not by tonic-types as a whole: prost-types overflows at a delay of `i64::MIN` seconds, and no code of ours asks for it.
+        let read = tonic_types::Status::decode(input);
         let error = Error::from(status);
         let (reason, fields) = (error.reason(), error.bad_fields());
         // What it means does not hang on what cannot be read.
