@@ -56,7 +56,7 @@ struct Field {
 pub(crate) fn mutate(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], program: &mut Program<'_>) {
     let Some(mut fields) = parse(bytes, DEPTH_MAX) else { return text::mutate(bytes, words, others, program) };
     let other = program.one_of(others).and_then(|other| parse(other, DEPTH_MAX)).unwrap_or_default();
-    let mut tree = Tree { words, program };
+    let mut tree = Tree { words, program, multiplied: false };
     for _ in 0..=tree.program.below(3) {
         tree.change(&mut fields, &other);
     }
@@ -73,6 +73,8 @@ pub(crate) fn mutate(bytes: &mut Vec<u8>, words: &[&str], others: &[Vec<u8>], pr
 struct Tree<'t, 'p> {
     words: &'t [&'t str],
     program: &'t mut Program<'p>,
+    /// Once for each input: what is multiplied again, and again within itself, would not end.
+    multiplied: bool,
 }
 
 impl Tree<'_, '_> {
@@ -97,7 +99,9 @@ impl Tree<'_, '_> {
             12 => {
                 let again = field.clone();
                 // Mostly one more; sometimes more than any list may have.
-                let many = if self.program.once_in(4) { 1_100 } else { 1 + self.program.below(3) };
+                let multiply = self.program.once_in(4) && !self.multiplied;
+                self.multiplied |= multiply;
+                let many = if multiply { 1_100 } else { 1 + self.program.below(3) };
                 let at = self.program.below(fields.len() + 1);
                 fields.splice(at..at, std::iter::repeat_n(again, many));
             }
