@@ -30,7 +30,7 @@ pub(crate) struct Fault {
 pub(crate) enum Kind {
     /// A machine stops, wherever it is.
     Crash(Host),
-    /// A machine stops exactly there.
+    /// A machine stops where one of its tasks comes to a point; its others run to the end of the step.
     CrashAt(Trap),
     /// A database's server stops; what was not synced is lost.
     DatabaseCrash(Db),
@@ -233,7 +233,7 @@ impl Storm {
         while let Some(entry) = self.deeds.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 Deed::Begin(index) => self.begin(index, now, machines),
-                Deed::End(index) => self.end(index, machines),
+                Deed::End(index) => self.end(index),
                 Deed::Start(host) => {
                     self.world.tell(host, format_args!("is started"));
                     machines.start(host);
@@ -263,11 +263,10 @@ impl Storm {
         }
     }
 
-    fn end(&mut self, index: usize, machines: &mut impl Machines) {
+    fn end(&self, index: usize) {
         let kind = self.plan[index].kind.clone();
         self.world.tell("fault", format_args!("ends: {kind}"));
         self.world.count_fault(kind.name(), false);
-        let _ = machines;
         match kind {
             Kind::Crash(_) => {}
             Kind::CrashAt(trap) => self.world.disarm(trap.host),
