@@ -2,6 +2,7 @@
 //! checks that the books balance. The demo, `serve` and the tests all stand on [`harness`]. Nothing shipped depends on this crate.
 
 pub mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod demo;
 pub mod explain;
@@ -13,3 +14,4 @@ pub mod simulate;
 pub mod stage;
 pub mod store_args;
 pub mod survive;
+mod witness;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tcc_cluster::{bench, cli, demo, harness, model, serve, simulate, survive};
+use tcc_cluster::{bench, chaos, cli, demo, harness, model, serve, simulate, survive};
 
 /// Messages are many small allocations, often freed by another thread than the one that made them.
 #[global_allocator]
@@ -28,6 +28,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Kills gateways, the database server or a participant again and again under steady orders, and tells what was lost.
     Survive(survive::SurviveArgs),
+    /// Breaks everything at once, by a seeded plan: kills, stopped processes, harmed links, full disks; and tells what was lost.
+    Chaos(chaos::ChaosArgs),
     /// Measures orders per second and latency, beside an older build and beside the bare database.
     Bench(Box<bench::BenchArgs>),
     /// Explores the protocol under a model checker: every order of messages, crashes and takeovers, within bounds.
@@ -68,6 +70,7 @@ async fn command() -> ExitCode {
         Command::Demo(args) => return demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Survive(args) => return survive::run(args).await,
+        Command::Chaos(args) => return chaos::run(args).await,
         Command::Bench(args) => return bench::run(*args).await,
         Command::Model(args) => return model::run(&args),
         Command::Simulate(args) => return simulate::run(args).await,

@@ -26,6 +26,8 @@ use super::{
 
 /// A healthy server answers in a second or two, one that recovers from a kill soon after.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// One that does not answer within this, after it could not write, is taken for dead.
+const REVIVES_WITHIN: Duration = Duration::from_secs(10);
 /// Below the ports that systems give to outgoing connections: a port must still be free when its server is restarted.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES_MAX: u32 = 20;
@@ -149,6 +151,28 @@ impl Server {
             std::thread::sleep(PORT_INTERVAL);
         }
         self.run(&mut running)
+    }
+
+    /// From now on neither it nor a process that it starts can write a file beyond so many bytes, as if the disk were full; `None`:
+    /// however long. It may end of that. Does nothing if it is not running.
+    ///
+    /// # Errors
+    /// There is no `prlimit` on this machine.
+    pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+        self.running().supervisor.limit_files(bytes)
+    }
+
+    /// Brings it back if it has ended by itself, or does not answer any more.
+    ///
+    /// # Errors
+    /// It does not start: then with the end of its log.
+    pub fn revive(&self) -> anyhow::Result<()> {
+        let url = self.url(self.kind.maintenance_database());
+        let answers = {
+            let mut running = self.running();
+            database::await_ready(self.kind, &url, REVIVES_WITHIN, || running.supervisor.is_alive())
+        };
+        if answers.is_ok() { Ok(()) } else { self.restart() }
     }
 
     /// Makes a fresh, empty database; returns its URL.

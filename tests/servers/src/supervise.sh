@@ -1,6 +1,6 @@
 # Runs one database server for a test process. Started by tcc-servers as
 #   sh -c "$THIS" tcc-servers FOLDER GRACEFUL LAST COMMAND...
-# It obeys words on its standard input (start, kill, stop, check), and answers each with one line. The end of the standard input
+# It obeys words on its standard input (start, kill, stop, check, limit BYTES), and answers each with one line. The end of the standard input
 # is the end of the test process, however that came about: then the server and the folder go too.
 set -u
 folder=$1 graceful=$2 last=$3
@@ -94,6 +94,16 @@ while read -r word; do
             ;;
         check)
             if [ -n "$server" ] && alive "$server"; then echo alive; else echo gone; fi
+            ;;
+        limit*)
+            # The server comes first, so that what it starts meanwhile has the limit already. Whoever is gone needs none.
+            answer=limited
+            if [ -n "$server" ]; then
+                for process in "$server" $(children "$server"); do
+                    if ! prlimit --pid "$process" --fsize="${word#limit }:" 2>/dev/null && alive "$process"; then answer=failed; fi
+                done
+            fi
+            echo "$answer"
             ;;
         kill)
             if [ -n "$server" ]; then kill_all; fi

@@ -54,6 +54,14 @@ impl Supervisor {
         Ok(self.tell("check")? == "alive")
     }
 
+    /// From now on the server and its children can write no file beyond so many bytes.
+    pub(crate) fn limit_files(&mut self, bytes: Option<u64>) -> anyhow::Result<()> {
+        let bytes = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let answer = self.tell(&format!("limit {bytes}"))?;
+        ensure!(answer == "limited", "the files of the server cannot be limited, which needs prlimit of util-linux");
+        Ok(())
+    }
+
     /// Kills the server and all its backends (SIGKILL), and waits until they are gone.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         let answer = self.tell("kill")?;

@@ -107,6 +107,42 @@ fn mariadb_keeps_what_was_committed_when_it_is_killed() {
     keeps_what_was_committed(Kind::Mysql);
 }
 
+fn keeps_what_was_committed_before_its_disk_was_full(kind: Kind) {
+    const ROWS: i64 = 20_000;
+    let server = Server::start(kind).unwrap();
+    let url = server.create_database();
+    let wide = "x".repeat(500);
+    block_on(async {
+        run(&url, "CREATE TABLE notes (id BIGINT PRIMARY KEY, text VARCHAR(500))").await.unwrap();
+        run(&url, "INSERT INTO notes VALUES (1, 'one')").await.unwrap();
+        server.limit_files(Some(1)).unwrap();
+        let mut client = Client::to(&url).await;
+        let mut failed = client.is_err();
+        for id in 2..ROWS {
+            let Ok(client) = &mut client else { break };
+            if client.run(&format!("INSERT INTO notes VALUES ({id}, '{wide}')")).await.is_err() {
+                failed = true;
+                break;
+            }
+        }
+        assert!(failed, "{kind} wrote {ROWS} rows to a full disk");
+    });
+    server.limit_files(None).unwrap();
+    server.revive().unwrap();
+    assert_eq!(block_on(number(&url, "SELECT count(*) FROM notes WHERE id = 1")), 1);
+    block_on(run(&url, "INSERT INTO notes VALUES (-1, 'there is room again')")).unwrap();
+}
+
+#[test]
+fn postgres_keeps_what_was_committed_before_its_disk_was_full() {
+    keeps_what_was_committed_before_its_disk_was_full(Kind::Postgres);
+}
+
+#[test]
+fn mariadb_keeps_what_was_committed_before_its_disk_was_full() {
+    keeps_what_was_committed_before_its_disk_was_full(Kind::Mysql);
+}
+
 // A backend in the middle of a statement does not notice the death of its parent: it must be killed too, or it would commit later.
 #[test]
 fn a_kill_takes_the_backends_that_are_busy() {

@@ -13,11 +13,12 @@ use tcc_types::Entropy;
 
 /// Seeded randomness.
 #[derive(Debug)]
-pub(crate) struct Dice(Mutex<SmallRng>);
+pub struct Dice(Mutex<SmallRng>);
 
 impl Dice {
     /// The dice of `user` under this seed.
-    pub(crate) fn new(seed: u64, user: &str) -> Self {
+    #[must_use]
+    pub fn new(seed: u64, user: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         (seed, user).hash(&mut hasher);
         Self(Mutex::new(SmallRng::seed_from_u64(hasher.finish())))
@@ -28,24 +29,27 @@ impl Dice {
     }
 
     /// True `per_mille` times in a thousand.
-    pub(crate) fn happens(&self, per_mille: u32) -> bool {
+    pub fn happens(&self, per_mille: u32) -> bool {
         self.with(|rng| rng.random_range(0..1_000) < per_mille)
     }
 
-    pub(crate) fn number(&self, range: RangeInclusive<u64>) -> u64 {
+    /// Within the range.
+    pub fn number(&self, range: RangeInclusive<u64>) -> u64 {
         self.with(|rng| rng.random_range(range))
     }
 
-    pub(crate) fn index(&self, length: usize) -> usize {
+    /// Of something so long; it must not be empty.
+    pub fn index(&self, length: usize) -> usize {
         self.with(|rng| rng.random_range(0..length))
     }
 
-    pub(crate) fn millis(&self, range: RangeInclusive<u64>) -> Duration {
+    /// So many milliseconds.
+    pub fn millis(&self, range: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.number(range))
     }
 
     /// One of them; there must be one.
-    pub(crate) fn one_of<T: Copy>(&self, all: &[T]) -> T {
+    pub fn one_of<T: Copy>(&self, all: &[T]) -> T {
         all[self.index(all.len())]
     }
 }

@@ -27,4 +27,5 @@ mod weather;
 mod world;
 
 pub use command::{SimulateArgs, child, simulate};
+pub use dice::Dice;
 pub use run::{Options, Report, run};

@@ -85,7 +85,7 @@ async fn measure(cluster: &Cluster, cell: Cell, conditions: &Conditions) -> anyh
     let (driven, counts) = tokio::join!(drive, load::at_both_ends(window, async || counters.read().await));
     driven?;
     let tally = tallies.sum()?;
-    let problems = books::of_cluster(cluster, &tally).await?;
+    let problems = books::of_cluster(cluster, &tally, cell.contender).await?;
     if !problems.is_empty() {
         return Ok(Err(problems));
     }

@@ -34,7 +34,7 @@ use self::{
     progress::Progress,
 };
 use crate::{
-    harness::{Cluster, ClusterConfig, Gateways, Ledger, Role, Scope, broken_rules},
+    harness::{Cluster, ClusterConfig, Gateways, Ledger, Party, Role, Scope, broken_rules},
     store_args::StoreArgs,
 };
 
@@ -245,7 +245,7 @@ async fn break_and_mend(
     let last = cluster.gateways() - 1;
     if last > 0 {
         done_counts.wait_for(|done| *done >= total * 3 / 5).await.context("no order was placed")?;
-        cluster.kill_gateway(last).await?;
+        cluster.kill(Party::Gateway(last)).await?;
         tell("a gateway killed (SIGKILL); the others go on");
     }
     Ok(())

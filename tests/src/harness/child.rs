@@ -19,7 +19,7 @@ use tokio::{
     process::{self, ChildStdin, ChildStdout, Command},
     sync::mpsc,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::Role;
@@ -28,6 +28,9 @@ use super::Role;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A child ends within its drain time and a little; past this it hangs.
 const EXIT_WITHIN: Duration = Duration::from_secs(60);
+/// A port may be taken for a moment by somebody else: a start tries again for so long.
+const PORT_WITHIN: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What carries a child's configuration.
 pub(crate) const CONFIG_VARIABLE: &str = "TCC_CLUSTER_CONFIG_JSON";
 const EVENTS_MAX: usize = 64;
@@ -44,25 +47,39 @@ pub(crate) enum Event {
 }
 
 /// How to start one.
-#[derive(Debug)]
-pub(crate) struct Launch<'a> {
-    pub(crate) binary: &'a Path,
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) binary: PathBuf,
     pub(crate) role: Role,
     pub(crate) config_json: String,
-    pub(crate) park_at: Option<&'a str>,
+    pub(crate) park_at: Option<String>,
     /// A limit on its files is an error to it, not its end.
     pub(crate) disk_may_fill: bool,
     pub(crate) log_file: PathBuf,
 }
 
-impl Launch<'_> {
+impl Launch {
+    /// Starts a process and waits until it serves, or stands still at its fail point.
+    pub(crate) async fn start(&self) -> anyhow::Result<Child> {
+        let give_up = Instant::now() + PORT_WITHIN;
+        loop {
+            match Child::start(self).await {
+                Ok(child) => return Ok(child),
+                Err(error) if format!("{error:#}").contains("cannot listen on") && Instant::now() < give_up => {
+                    sleep(POLL_INTERVAL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn command(&self) -> Command {
         if !self.disk_may_fill {
-            return Command::new(self.binary);
+            return Command::new(&self.binary);
         }
         // What a shell ignores, the program that it becomes ignores too; ours may not set signals without unsafe code.
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#"trap '' XFSZ; exec "$@""#, "sh"]).arg(self.binary);
+        shell.args(["-c", r#"trap '' XFSZ; exec "$@""#, "sh"]).arg(&self.binary);
         shell
     }
 }
@@ -94,13 +111,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a process and waits until it serves, or stands still at its fail point.
-    pub(crate) async fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
+    async fn start(launch: &Launch) -> anyhow::Result<Self> {
         let log = open_log(&launch.log_file)?;
         let mut command = launch.command();
         // Not as an argument: those are for everybody to read, and database URLs have passwords.
         command.args(["role", launch.role.name()]).env(CONFIG_VARIABLE, &launch.config_json);
-        if let Some(point) = launch.park_at {
+        if let Some(point) = &launch.park_at {
             command.args(["--park-at", point]);
         }
         // A process group of its own: Ctrl-C in the terminal reaches the parent only, which then ends its children in order.
@@ -123,7 +139,7 @@ impl Child {
             role: launch.role,
             process,
             events,
-            log_file: launch.log_file,
+            log_file: launch.log_file.clone(),
             address: unknown,
             parked: None,
             _stdin: stdin,
@@ -238,6 +254,11 @@ impl Child {
             Ok(status) => Ok(status?),
             Err(_) => bail!("{} has not ended after {EXIT_WITHIN:?}; the end of its log:\n{}", self.role, self.log_tail()),
         }
+    }
+
+    /// How it has ended by itself; `None`: it runs.
+    pub(crate) fn has_ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
     }
 
     /// Waits, without a limit, until it has ended by itself. Cancel-safe.

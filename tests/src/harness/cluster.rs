@@ -20,26 +20,25 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    Child, ClusterConfig, Folder, Ledger, Owner, Role, Scope, Store, broken_rules,
+    Child, ClusterConfig, Folder, Ledger, Links, Owner, Party, Role, Scope, Store, broken_rules,
     child::{Launch, log_tail},
-    config::{Peers, endpoint},
+    config::{Peers, Reach, endpoint},
     databases::Databases,
 };
 
 /// A call of the harness that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A port may be taken for a moment by somebody else: a start tries again for so long.
-const PORT_WITHIN: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running cluster. Dropped, it kills its processes.
 ///
-/// Where a method takes a [`Role`], [`Role::Gateway`] is the first gateway; the others are reached by their number.
+/// Where a method takes a [`Party`], a [`Role`] will do: [`Role::Gateway`] is the first gateway.
 #[derive(Debug)]
 pub struct Cluster {
     // In the order of dropping: processes first, then what they work on.
     processes: Vec<Process>,
+    links: Links,
     peers: Peers,
     config: ClusterConfig,
     databases: Databases,
@@ -50,8 +49,8 @@ pub struct Cluster {
 /// A process's place: it stays when the process is gone.
 #[derive(Debug)]
 struct Process {
+    party: Party,
     role: Role,
-    name: String,
     address: SocketAddr,
     channel: Channel,
     child: Option<Child>,
@@ -78,16 +77,15 @@ impl Cluster {
         std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("cannot make {}", folder.display()))?;
         let databases = Databases::open(&config, &folder).await?;
         let peers = Peers::choose(config.ports, config.gateways)?;
-        let mut processes = vec![
-            Process::new(Role::Inventory, Role::Inventory.to_string(), peers.inventory)?,
-            Process::new(Role::Coupon, Role::Coupon.to_string(), peers.coupon)?,
-        ];
-        for (index, address) in peers.gateways.iter().enumerate() {
-            processes.push(Process::new(Role::Gateway, gateway_name(index), *address)?);
-        }
-        let mut cluster = Self { processes, peers, config, databases, folder, temporary };
-        for place in 0..cluster.processes.len() {
-            cluster.start_at(place, None).await?;
+        let links = if config.linked { Links::start(&peers, &databases).await? } else { Links::default() };
+        let processes = Party::processes(config.gateways).into_iter().filter_map(|party| {
+            let (role, address) = (party.role()?, peers.address(party)?);
+            Some(Process::new(party, role, address))
+        });
+        let processes = processes.collect::<anyhow::Result<_>>()?;
+        let mut cluster = Self { processes, links, peers, config, databases, folder, temporary };
+        for party in Party::processes(cluster.gateways()) {
+            cluster.restart(party).await?;
         }
         Ok(cluster)
     }
@@ -96,62 +94,35 @@ impl Cluster {
     ///
     /// # Errors
     /// It is not running.
-    pub async fn kill(&mut self, role: Role) -> anyhow::Result<()> {
-        self.take(place(role))?.kill().await
-    }
-
-    /// As [`Cluster::kill`], for one of several gateways.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub async fn kill_gateway(&mut self, index: usize) -> anyhow::Result<()> {
-        self.take(gateway_place(index))?.kill().await
+    pub async fn kill(&mut self, party: impl Into<Party>) -> anyhow::Result<()> {
+        self.take(party)?.kill().await
     }
 
     /// Asks a process to end gracefully (SIGTERM), and waits until it is gone.
     ///
     /// # Errors
     /// It is not running, or does not end.
-    pub async fn terminate(&mut self, role: Role) -> anyhow::Result<ExitStatus> {
-        self.terminate_at(place(role)).await
-    }
-
-    /// As [`Cluster::terminate`], for one of several gateways.
-    ///
-    /// # Errors
-    /// It is not running, or does not end.
-    pub async fn terminate_gateway(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
-        self.terminate_at(gateway_place(index)).await
-    }
-
-    async fn terminate_at(&mut self, place: usize) -> anyhow::Result<ExitStatus> {
-        let mut child = self.take(place)?;
+    pub async fn terminate(&mut self, party: impl Into<Party>) -> anyhow::Result<ExitStatus> {
+        let mut child = self.take(party)?;
         child.ask_to_end()?;
         child.wait().await
     }
 
-    /// Freezes a process (SIGSTOP), so that calls to it stay under way until it is killed.
+    /// Freezes a process (SIGSTOP): calls to it stay under way, and it knows nothing of the time that passes, until it is killed or
+    /// goes on.
     ///
     /// # Errors
     /// It is not running.
-    pub fn freeze(&self, role: Role) -> anyhow::Result<()> {
-        self.running(place(role))?.freeze()
+    pub fn freeze(&self, party: impl Into<Party>) -> anyhow::Result<()> {
+        self.running(party)?.freeze()
     }
 
-    /// As [`Cluster::freeze`], for one of several gateways: it knows nothing of the time that passes.
+    /// Lets a frozen process go on where it was.
     ///
     /// # Errors
     /// It is not running.
-    pub fn freeze_gateway(&self, index: usize) -> anyhow::Result<()> {
-        self.running(gateway_place(index))?.freeze()
-    }
-
-    /// Lets a frozen gateway go on where it was.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn thaw_gateway(&self, index: usize) -> anyhow::Result<()> {
-        self.running(gateway_place(index))?.thaw()
+    pub fn thaw(&self, party: impl Into<Party>) -> anyhow::Result<()> {
+        self.running(party)?.thaw()
     }
 
     /// From now on a process can write no file beyond so many bytes, as if its disk were full; `None`: it can again. For clusters
@@ -159,25 +130,19 @@ impl Cluster {
     ///
     /// # Errors
     /// It is not running.
-    pub fn limit_files(&self, role: Role, bytes: Option<u64>) -> anyhow::Result<()> {
+    pub fn limit_files(&self, party: impl Into<Party>, bytes: Option<u64>) -> anyhow::Result<()> {
         ensure!(self.config.disks_may_fill, "the processes of this cluster would end at the limit");
-        self.running(place(role))?.limit_files(bytes)
+        self.running(party)?.limit_files(bytes)
     }
 
     /// Brings a process back on its former port and its former database, and waits until it serves.
     ///
     /// # Errors
     /// It is running, or does not start.
-    pub async fn restart(&mut self, role: Role) -> anyhow::Result<()> {
-        self.start_at(place(role), None).await
-    }
-
-    /// As [`Cluster::restart`], for one of several gateways.
-    ///
-    /// # Errors
-    /// It is running, or does not start.
-    pub async fn restart_gateway(&mut self, index: usize) -> anyhow::Result<()> {
-        self.start_at(gateway_place(index), None).await
+    pub async fn restart(&mut self, party: impl Into<Party>) -> anyhow::Result<()> {
+        let party = party.into();
+        let child = self.launch(party, None)?.start().await?;
+        self.put(party, child)
     }
 
     /// Brings the gateway back such that it stands still when it reaches a fail point; see [`Cluster::parked`].
@@ -185,7 +150,34 @@ impl Cluster {
     /// # Errors
     /// It is running, does not start, or was built without the feature `failpoints`.
     pub async fn restart_gateway_parking_at(&mut self, point: &str) -> anyhow::Result<()> {
-        self.start_at(place(Role::Gateway), Some(point)).await
+        let gateway = Party::from(Role::Gateway);
+        let child = self.launch(gateway, Some(point))?.start().await?;
+        self.put(gateway, child)
+    }
+
+    /// How a process that is not running is started on its former port and its former database. For whoever cannot wait for that with
+    /// the cluster in hand; [`Cluster::put`] gives it back.
+    pub(crate) fn launch(&self, party: impl Into<Party>, park_at: Option<&str>) -> anyhow::Result<Launch> {
+        let process = self.process(party)?;
+        ensure!(process.child.is_none(), "{} is running", process.party);
+        Ok(self.launch_as(process.party, process.role, process.address, park_at, &process.party.to_string()))
+    }
+
+    /// Gives the cluster a process that [`Cluster::launch`] has started.
+    pub(crate) fn put(&mut self, party: impl Into<Party>, child: Child) -> anyhow::Result<()> {
+        let party = party.into();
+        let process = self.processes.iter_mut().find(|process| process.party == party);
+        let process = process.with_context(|| format!("there is no {party}"))?;
+        ensure!(process.child.is_none(), "{party} is running");
+        process.child = Some(child);
+        Ok(())
+    }
+
+    /// Takes a running process away, to be killed.
+    pub(crate) fn take(&mut self, party: impl Into<Party>) -> anyhow::Result<Child> {
+        let party = party.into();
+        let process = self.processes.iter_mut().find(|process| process.party == party);
+        process.and_then(|process| process.child.take()).with_context(|| format!("{party} is not running"))
     }
 
     /// Waits until the gateway stands still at its fail point; tells which. Cancel-safe.
@@ -207,7 +199,9 @@ impl Cluster {
     }
 
     fn gateway(&mut self) -> anyhow::Result<&mut Child> {
-        self.processes[place(Role::Gateway)].child.as_mut().context("the gateway is not running")
+        let gateway = Party::from(Role::Gateway);
+        let process = self.processes.iter_mut().find(|process| process.party == gateway);
+        process.and_then(|process| process.child.as_mut()).context("the gateway is not running")
     }
 
     /// Starts one more gateway on the same databases, beside those that it was configured with. On SQLite it must not succeed.
@@ -216,7 +210,8 @@ impl Cluster {
     /// The expected one is [`Exited`](super::Exited).
     pub async fn start_second_gateway(&self) -> anyhow::Result<Child> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        Child::start(self.launch(Role::Gateway, "second-gateway", listen, None)).await
+        let unknown = Party::Gateway(self.gateways());
+        self.launch_as(unknown, Role::Gateway, listen, None, "second-gateway").start().await
     }
 
     /// Waits until any process ends by itself; tells which and how. Cancel-safe.
@@ -243,12 +238,11 @@ impl Cluster {
     /// # Errors
     /// A process does not end, or ends with an error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for place in (0..self.processes.len()).rev() {
-            if self.processes[place].child.is_some() {
-                let status = self.terminate_at(place).await?;
+        for party in Party::processes(self.gateways()).into_iter().rev() {
+            if self.process(party)?.child.is_some() {
+                let status = self.terminate(party).await?;
                 if !status.success() {
-                    let name = &self.processes[place].name;
-                    bail!("{name} ended with {status}; the end of its log:\n{}", log_tail(&log_file(&self.folder, name)));
+                    bail!("{party} ended with {status}; the end of its log:\n{}", log_tail(&self.log_file(party)));
                 }
             }
         }
@@ -301,10 +295,19 @@ impl Cluster {
         self.peers.gateways.len()
     }
 
-    /// Where a process listens, running or not.
+    /// What stands between its parties, if it is `linked`.
     #[must_use]
-    pub fn address(&self, role: Role) -> SocketAddr {
-        self.processes[place(role)].address
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Where a process listens, running or not.
+    ///
+    /// # Panics
+    /// The cluster has no such process.
+    #[must_use]
+    pub fn address(&self, party: impl Into<Party>) -> SocketAddr {
+        self.must(party).address
     }
 
     /// As [`Cluster::address`], for each gateway.
@@ -314,15 +317,12 @@ impl Cluster {
     }
 
     /// A channel to a process; it connects again after a restart.
+    ///
+    /// # Panics
+    /// The cluster has no such process.
     #[must_use]
-    pub fn channel(&self, role: Role) -> Channel {
-        self.processes[place(role)].channel.clone()
-    }
-
-    /// As [`Cluster::channel`], for one of several gateways.
-    #[must_use]
-    pub fn gateway_channel(&self, index: usize) -> Channel {
-        self.processes[gateway_place(index)].channel.clone()
+    pub fn channel(&self, party: impl Into<Party>) -> Channel {
+        self.must(party).channel.clone()
     }
 
     /// A channel to the first gateway that runs, or else to the first.
@@ -341,13 +341,25 @@ impl Cluster {
     /// The orders of one of several gateways.
     #[must_use]
     pub fn orders_at(&self, index: usize) -> OrderServiceClient<Channel> {
-        OrderServiceClient::new(self.gateway_channel(index))
+        OrderServiceClient::new(self.channel(Party::Gateway(index)))
     }
 
     /// The orders of every gateway.
     #[must_use]
     pub fn all_orders(&self) -> Vec<OrderServiceClient<Channel>> {
         (0..self.gateways()).map(|index| self.orders_at(index)).collect()
+    }
+
+    /// The orders of every gateway, through what stands between them and their clients.
+    ///
+    /// # Errors
+    /// The cluster is not `linked`.
+    pub fn orders_by_link(&self) -> anyhow::Result<Vec<OrderServiceClient<Channel>>> {
+        let client = |index| {
+            let address = self.links.address(Party::Clients, Party::Gateway(index)).context("the cluster is not linked")?;
+            Ok(OrderServiceClient::new(channel(address)?))
+        };
+        (0..self.gateways()).map(client).collect()
     }
 
     /// The gateway's coordinator.
@@ -359,7 +371,7 @@ impl Cluster {
     /// The coordinator of one of several gateways.
     #[must_use]
     pub fn coordinator_at(&self, index: usize) -> CoordinatorClient<Channel> {
-        CoordinatorClient::new(self.gateway_channel(index))
+        CoordinatorClient::new(self.channel(Party::Gateway(index)))
     }
 
     /// The gateway's operator API.
@@ -371,7 +383,7 @@ impl Cluster {
     /// The operator API of one of several gateways.
     #[must_use]
     pub fn admin_at(&self, index: usize) -> AdminClient<Channel> {
-        AdminClient::new(self.gateway_channel(index))
+        AdminClient::new(self.channel(Party::Gateway(index)))
     }
 
     /// Stock.
@@ -388,8 +400,8 @@ impl Cluster {
 
     /// A participant's side of the contract, called directly as the coordinator would.
     #[must_use]
-    pub fn participant(&self, role: Role) -> ParticipantClient<Channel> {
-        ParticipantClient::new(self.channel(role))
+    pub fn participant(&self, party: impl Into<Party>) -> ParticipantClient<Channel> {
+        ParticipantClient::new(self.channel(party))
     }
 
     /// Everything the cluster knows, from its databases and its services.
@@ -429,10 +441,7 @@ impl Cluster {
     /// The end of each process's log.
     #[must_use]
     pub fn log_tails(&self) -> String {
-        let tail = |process: &Process| {
-            let name = &process.name;
-            format!("--- {name}\n{}\n", log_tail(&log_file(&self.folder, name)))
-        };
+        let tail = |process: &Process| format!("--- {}\n{}\n", process.party, log_tail(&self.log_file(process.party)));
         self.processes.iter().map(tail).collect()
     }
 
@@ -440,44 +449,37 @@ impl Cluster {
         &self.databases
     }
 
-    fn take(&mut self, place: usize) -> anyhow::Result<Child> {
-        let process = self.processes.get_mut(place).context("there is no such process")?;
-        process.child.take().with_context(|| format!("{} is not running", process.name))
+    fn process(&self, party: impl Into<Party>) -> anyhow::Result<&Process> {
+        let party = party.into();
+        self.processes.iter().find(|process| process.party == party).with_context(|| format!("there is no {party}"))
     }
 
-    fn running(&self, place: usize) -> anyhow::Result<&Child> {
-        let process = self.processes.get(place).context("there is no such process")?;
-        process.child.as_ref().with_context(|| format!("{} is not running", process.name))
+    fn must(&self, party: impl Into<Party>) -> &Process {
+        match self.process(party) {
+            Ok(process) => process,
+            Err(error) => panic!("{error}"),
+        }
     }
 
-    fn launch<'a>(&'a self, role: Role, name: &str, listen: SocketAddr, park_at: Option<&'a str>) -> Launch<'a> {
+    fn running(&self, party: impl Into<Party>) -> anyhow::Result<&Child> {
+        let process = self.process(party)?;
+        process.child.as_ref().with_context(|| format!("{} is not running", process.party))
+    }
+
+    fn launch_as(&self, party: Party, role: Role, listen: SocketAddr, park_at: Option<&str>, name: &str) -> Launch {
+        let from = Reach { from: party, peers: &self.peers, databases: &self.databases, links: &self.links };
         Launch {
-            binary: &self.config.binary,
+            binary: self.config.binary.clone(),
             role,
-            config_json: self.config.of(role, listen, &self.databases, &self.peers).to_string(),
-            park_at,
+            config_json: self.config.of(role, listen, &from).to_string(),
+            park_at: park_at.map(ToOwned::to_owned),
             disk_may_fill: self.config.disks_may_fill,
             log_file: log_file(&self.folder, name),
         }
     }
 
-    async fn start_at(&mut self, place: usize, park_at: Option<&str>) -> anyhow::Result<()> {
-        let process = self.processes.get(place).context("there is no such process")?;
-        if process.child.is_some() {
-            bail!("{} is running", process.name);
-        }
-        let give_up = Instant::now() + PORT_WITHIN;
-        let child = loop {
-            match Child::start(self.launch(process.role, &process.name, process.address, park_at)).await {
-                Ok(child) => break child,
-                Err(error) if format!("{error:#}").contains("cannot listen on") && Instant::now() < give_up => {
-                    sleep(POLL_INTERVAL).await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        self.processes[place].child = Some(child);
-        Ok(())
+    fn log_file(&self, party: Party) -> PathBuf {
+        log_file(&self.folder, &party.to_string())
     }
 }
 
@@ -490,32 +492,14 @@ impl Drop for Cluster {
 }
 
 impl Process {
-    fn new(role: Role, name: String, address: SocketAddr) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(endpoint(address))?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true).connect_lazy();
-        Ok(Self { role, name, address, channel, child: None })
+    fn new(party: Party, role: Role, address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self { party, role, address, channel: channel(address)?, child: None })
     }
 }
 
-/// Participants first: so they are started, and stopped in the opposite order.
-const fn place(role: Role) -> usize {
-    match role {
-        Role::Inventory => 0,
-        Role::Coupon => 1,
-        Role::Gateway => 2,
-    }
-}
-
-const fn gateway_place(index: usize) -> usize {
-    place(Role::Gateway) + index
-}
-
-/// The first is called as if it were alone.
-fn gateway_name(index: usize) -> String {
-    match index {
-        0 => Role::Gateway.to_string(),
-        _ => format!("{}-{}", Role::Gateway, index + 1),
-    }
+fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(endpoint(address))?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true).connect_lazy())
 }
 
 fn log_file(folder: &Path, name: &str) -> PathBuf {

@@ -11,7 +11,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tcc_servers::Kind;
 
-use super::databases::{self, Databases};
+use super::{
+    Links, Party,
+    databases::{self, Databases},
+};
 
 /// The name of the cluster's transaction log.
 pub const LOG_NAME: &str = "cluster";
@@ -101,7 +104,7 @@ pub enum ServerChoice {
 }
 
 /// Who keeps rows in a database of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// The coordinator's transactions.
     Log,
@@ -183,8 +186,8 @@ pub struct ClusterConfig {
     pub log: Value,
     /// Fields of the participants' `participant` section, the orders' own included, that differ from their defaults.
     pub participant: Value,
-    /// Where processes reach a database that lies behind a proxy. The harness itself reads past the proxy.
-    pub proxied: Vec<(Owner, SocketAddr)>,
+    /// Everybody reaches everybody, and their databases, through [`Links`] that can be harmed. The harness itself goes past them.
+    pub linked: bool,
     /// Processes take [`Cluster::limit_files`](super::Cluster::limit_files) as a full disk, and not as their end.
     pub disks_may_fill: bool,
     /// Participants beside the cluster's own, by name: where they are.
@@ -209,35 +212,28 @@ impl ClusterConfig {
             coordinator: json!({}),
             log: json!({}),
             participant: json!({}),
-            proxied: Vec::new(),
+            linked: false,
             disks_may_fill: false,
             more_participants: BTreeMap::new(),
             drain_ms: 5_000,
         }
     }
 
-    fn participants(&self, peers: &Peers) -> BTreeMap<String, Value> {
-        let own = [("inventory", peers.inventory), ("coupon", peers.coupon)];
-        let own = own.map(|(name, address)| (name.to_owned(), endpoint(address)));
+    fn participants(&self, from: &Reach<'_>) -> BTreeMap<String, Value> {
+        let own = [("inventory", Party::Inventory), ("coupon", Party::Coupon)];
+        let own = own.map(|(name, party)| (name.to_owned(), from.endpoint(party)));
         let more = self.more_participants.iter().map(|(name, endpoint)| (name.clone(), endpoint.clone()));
         own.into_iter().chain(more).map(|(name, endpoint)| (name, json!({ "endpoint": endpoint }))).collect()
     }
 
-    /// The URL by which processes reach a database.
-    fn url(&self, databases: &Databases, owner: Owner) -> String {
-        let url = databases.url(owner);
-        let proxy = self.proxied.iter().find(|(proxied, _)| *proxied == owner);
-        proxy.map_or_else(|| url.to_owned(), |(_, address)| databases::through(url, *address))
-    }
-
     /// The configuration of one process, as its shipped binary would read it from a file.
-    pub(crate) fn of(&self, role: Role, listen: SocketAddr, databases: &Databases, peers: &Peers) -> Value {
+    pub(crate) fn of(&self, role: Role, listen: SocketAddr, from: &Reach<'_>) -> Value {
         let telemetry = json!({ "filter": self.log_filter });
-        let gateways: Vec<String> = peers.gateways.iter().copied().map(endpoint).collect();
+        let gateways: Vec<String> = from.peers.gateways().map(|gateway| from.endpoint(gateway)).collect();
         let of_participant = |owner| {
             json!({
                 "listen": listen,
-                "database_url": self.url(databases, owner),
+                "database_url": from.url(owner),
                 "participant": self.participant,
                 "coordinators": { LOG_NAME: { "endpoints": gateways } },
                 "drain_ms": self.drain_ms,
@@ -247,16 +243,38 @@ impl ClusterConfig {
         match role {
             Role::Gateway => json!({
                 "listen": listen,
-                "log": with(json!({ "database_url": self.url(databases, Owner::Log), "name": LOG_NAME }), &self.log),
-                "orders": { "database_url": self.url(databases, Owner::Orders), "participant": self.participant },
+                "log": with(json!({ "database_url": from.url(Owner::Log), "name": LOG_NAME }), &self.log),
+                "orders": { "database_url": from.url(Owner::Orders), "participant": self.participant },
                 "coordinator": self.coordinator,
-                "participants": self.participants(peers),
+                "participants": self.participants(from),
                 "drain_ms": self.drain_ms,
                 "telemetry": telemetry,
             }),
             Role::Inventory => of_participant(Owner::Inventory),
             Role::Coupon => of_participant(Owner::Coupon),
         }
+    }
+}
+
+/// How one party reaches the others: through its links, where it has any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'a> {
+    pub(crate) from: Party,
+    pub(crate) peers: &'a Peers,
+    pub(crate) databases: &'a Databases,
+    pub(crate) links: &'a Links,
+}
+
+impl Reach<'_> {
+    fn endpoint(&self, to: Party) -> String {
+        let direct = || self.peers.address(to).map(endpoint).unwrap_or_default();
+        self.links.address(self.from, to).map_or_else(direct, endpoint)
+    }
+
+    fn url(&self, owner: Owner) -> String {
+        let url = self.databases.url(owner);
+        let link = self.links.address(self.from, Party::Database(owner));
+        link.map_or_else(|| url.to_owned(), |address| databases::through(url, address))
     }
 }
 
@@ -281,6 +299,20 @@ impl Peers {
         };
         let gateways = (0..gateways).map(nth).collect::<anyhow::Result<_>>()?;
         Ok(Self { gateways, inventory: localhost(ports.inventory)?, coupon: localhost(ports.coupon)? })
+    }
+
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = Party> {
+        (0..self.gateways.len()).map(Party::Gateway)
+    }
+
+    /// Where a process listens; `None`: it is none of ours.
+    pub(crate) fn address(&self, party: Party) -> Option<SocketAddr> {
+        match party {
+            Party::Gateway(index) => self.gateways.get(index).copied(),
+            Party::Inventory => Some(self.inventory),
+            Party::Coupon => Some(self.coupon),
+            Party::Clients | Party::Database(_) => None,
+        }
     }
 }
 

@@ -107,6 +107,19 @@ impl Databases {
         }
     }
 
+    /// The private server, if it is this cluster's alone.
+    pub(crate) fn own_server(&self) -> Option<Arc<Server>> {
+        match &self.place {
+            Place::Private(Private::Own(server)) => Some(Arc::clone(server)),
+            Place::Private(Private::Shared(_)) | Place::Files(_) | Place::Given { .. } => None,
+        }
+    }
+
+    /// Where the private server listens, if there is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.server().map(|server| SocketAddr::from(([127, 0, 0, 1], server.port())))
+    }
+
     /// Where they are, for people: no password.
     pub(crate) fn whereabouts(&self) -> String {
         match &self.place {

@@ -1,58 +1,38 @@
 //! `tcc-cluster survive`: steady orders while something is killed again and again, and a verdict on what the clients were told.
 
-mod clients;
-mod history;
-mod looks;
 mod report;
 mod strikes;
 mod takeover;
-mod verdict;
 mod watch;
 
 use std::{
-    io::IsTerminal,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tcc_proto::inventory::v1::AddStockRequest;
-use tokio::{
-    task::JoinSet,
-    time::{interval, timeout},
-};
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    clients::{Client, Counters, SKUS, sku},
-    history::History,
-    looks::Looks,
-    strikes::{Strike, Striker, interruptions},
-    verdict::{Fate, violations},
-    watch::{Watch, evidence},
-};
 pub use self::{report::Summary, strikes::Target};
+use self::{
+    strikes::{Strike, Striker, interruptions},
+    watch::Watch,
+};
 use crate::{
     harness::{Cluster, ClusterConfig, Owner, Scope, broken_rules},
     store_args::StoreArgs,
+    witness::{Clients, Fate, History, Looks, Pace, Progress, ask_for_abandoned, evidence, stock_up, violations},
 };
 
 /// After faults have stopped, everything ends within this, or the verdict is bad.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
-/// Clients that were told to stop have their last answers within this.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
-/// Of each SKU: more than any run orders.
-const PIECES: i64 = 100_000_000;
-const TEMPLATE: &str = "{bar:40} {pos}/{len} s, {prefix}, {msg}";
 /// The grace of the reconciler that looks on.
 const GRACE_MS: u64 = 2_000;
-/// Without a terminal there is one line in so many seconds.
-const LINE_EVERY: u64 = 10;
 
 /// What is killed how often, and under which load.
 #[derive(Clone, Debug, Args)]
@@ -134,18 +114,19 @@ async fn orders_and_kills(cluster: &mut Cluster, args: &SurviveArgs) -> anyhow::
     let store = cluster.databases().store();
     let watch = Watch::new(store, cluster.database_url(Owner::Log).to_owned(), started);
     let owners = numbers(cluster, &watch).await?;
-    let counters = Counters::new();
-    let stop = CancellationToken::new();
     let (reconcile, mut looks) = (cluster.reconcile_config(GRACE_MS), Looks::default());
-    let clients = start_clients(cluster, args, &counters, started, &stop);
+    let (orders, coupons) = (cluster.all_orders(), cluster.coupons());
+    let pace = Pace { clients: args.clients, orders_per_second: args.orders_per_second };
+    let clients = Clients::start(&orders, &coupons, pace, started);
+    let counters = clients.counters();
     let (strikes, history, elapsed) = {
-        let progress = Progress::new(args.for_seconds, &counters);
+        let progress = Progress::new(args.for_seconds, clients.counters());
         let mut striker = Striker::new(cluster, args.kill, &watch, started, owners)?;
         let (end, period) = (Duration::from_secs(args.for_seconds), Duration::from_millis(args.every_ms));
         let work = async {
             let strikes = striker.strike_until(end, period, |text| progress.tell(text)).await;
-            stop.cancel();
-            let history = collect(clients).await?;
+            let mut history = clients.stop().await?;
+            ask_for_abandoned(&mut history, &orders, &coupons, started).await;
             anyhow::Ok((strikes?, history, started.elapsed()))
         };
         let watched = CancellationToken::new();
@@ -226,14 +207,6 @@ async fn summarize(
     })
 }
 
-async fn stock_up(cluster: &Cluster) -> anyhow::Result<()> {
-    for number in 0..SKUS {
-        let request = AddStockRequest { receipt_id: format!("survive-{number}"), sku: sku(number), quantity: PIECES };
-        cluster.inventory().add_stock(request).await?;
-    }
-    Ok(())
-}
-
 /// The number of each gateway's run: they were started one after the other.
 async fn numbers(cluster: &Cluster, watch: &Watch) -> anyhow::Result<Vec<i64>> {
     let newest = watch.newest_owner().await?;
@@ -242,79 +215,9 @@ async fn numbers(cluster: &Cluster, watch: &Watch) -> anyhow::Result<Vec<i64>> {
     Ok((newest - gateways + 1..=newest).collect())
 }
 
-fn start_clients(
-    cluster: &Cluster,
-    args: &SurviveArgs,
-    counters: &Arc<Counters>,
-    started: Instant,
-    stop: &CancellationToken,
-) -> JoinSet<History> {
-    let pace = args.orders_per_second.map(|rate| Duration::from_secs(1) * args.clients / rate);
-    let mut clients = JoinSet::new();
-    for number in 0..args.clients as usize {
-        let client = Client::new(number, cluster.all_orders(), cluster.coupons(), Arc::clone(counters), started);
-        clients.spawn(client.order_until(stop.clone(), pace));
-    }
-    clients
-}
-
-async fn collect(mut clients: JoinSet<History>) -> anyhow::Result<History> {
-    let all = async {
-        let mut history = History::default();
-        while let Some(one) = clients.join_next().await {
-            history.extend(one.context("a client failed")?);
-        }
-        anyhow::Ok(history)
-    };
-    timeout(ANSWERS_WITHIN, all).await.with_context(|| format!("clients have no answer after {ANSWERS_WITHIN:?}"))?
-}
-
 async fn nobody_waits(watch: &Watch, wanted: bool) {
     let mut ticks = interval(Duration::from_millis(50));
     while wanted && watch.takeovers().await.1 > 0 {
         ticks.tick().await;
-    }
-}
-
-/// How far it is: a bar on a terminal, plain lines elsewhere. On standard error, so that the report stays clean.
-struct Progress<'a> {
-    bar: Option<ProgressBar>,
-    counters: &'a Counters,
-}
-
-impl<'a> Progress<'a> {
-    fn new(seconds: u64, counters: &'a Counters) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(seconds).with_style(style).with_message("no kill yet")
-        });
-        Self { bar, counters }
-    }
-
-    fn tell(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
-        }
-    }
-
-    fn orders(&self) -> String {
-        format!("{} orders", self.counters.acknowledged.load(Ordering::Relaxed))
-    }
-
-    async fn show(&self) -> std::convert::Infallible {
-        let mut ticks = interval(Duration::from_secs(1));
-        let mut seconds = 0;
-        loop {
-            ticks.tick().await;
-            match &self.bar {
-                Some(bar) => {
-                    bar.set_prefix(self.orders());
-                    bar.set_position(seconds);
-                }
-                None if seconds % LINE_EVERY == 0 && seconds > 0 => eprintln!("{seconds} s, {}", self.orders()),
-                None => {}
-            }
-            seconds += 1;
-        }
     }
 }

@@ -4,8 +4,11 @@ use std::{fmt::Write, time::Duration};
 
 use comfy_table::Table;
 
-use super::{looks::Looks, strikes::Target, verdict::Violations};
-use crate::cli::{align_right, table};
+use super::strikes::Target;
+use crate::{
+    cli::{align_right, table},
+    witness::{Looks, Violations},
+};
 
 /// Sentences that are printed; the counts tell of the rest.
 const PRINTED_MAX: usize = 50;
@@ -106,6 +109,7 @@ impl Summary {
             ("cancelled", self.cancelled.to_string()),
             ("lost", self.lost().to_string()),
             ("doubled", self.doubled().to_string()),
+            ("oversold", self.violations.oversold.len().to_string()),
             ("leaked", self.leaked().to_string()),
             ("contradicted", self.contradicted().to_string()),
             ("kills", self.kills.to_string()),
@@ -137,18 +141,15 @@ impl Summary {
     pub fn verdict(&self) -> String {
         let all = self.sentences().count();
         if all == 0 {
-            return "verdict: nothing lost, doubled, leaked or contradicted; books balance".to_owned();
+            return "verdict: nothing lost, doubled, oversold, leaked or contradicted; books balance".to_owned();
         }
         let mut text = String::new();
         for sentence in self.sentences().take(PRINTED_MAX) {
             let _ = writeln!(text, "broken: {sentence}");
         }
-        let [lost, doubled, leaked, contradicted] = [self.lost(), self.doubled(), self.leaked(), self.contradicted()];
+        let counts = self.violations.in_words();
         let other = self.broken.len();
-        let _ = write!(
-            text,
-            "verdict: {lost} lost, {doubled} doubled, {leaked} leaked, {contradicted} contradicted, {other} other rules broken"
-        );
+        let _ = write!(text, "verdict: {counts}, {other} other rules broken");
         text
     }
 }

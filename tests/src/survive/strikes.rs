@@ -6,8 +6,11 @@ use anyhow::{Context, ensure};
 use tcc_types::{Entropy, SystemEntropy};
 use tokio::{task::block_in_place, time::sleep};
 
-use super::{history::History, watch::Watch};
-use crate::harness::{Cluster, Role};
+use super::watch::Watch;
+use crate::{
+    harness::{Cluster, Party, Role},
+    witness::History,
+};
 
 const DOWN_MIN: Duration = Duration::from_millis(500);
 const DOWN_MAX: Duration = Duration::from_secs(2);
@@ -91,7 +94,7 @@ impl<'a> Striker<'a> {
         let at = self.started.elapsed();
         match self.target {
             Target::Gateway => {
-                self.cluster.kill_gateway(gateway).await?;
+                self.cluster.kill(Party::Gateway(gateway)).await?;
                 self.watch.killed(self.owners[gateway], at).await?;
             }
             Target::Database => block_in_place(|| self.server()?.kill())?,
@@ -104,7 +107,7 @@ impl<'a> Striker<'a> {
         match self.target {
             Target::Gateway => {
                 let gateway = number % self.cluster.gateways();
-                self.cluster.restart_gateway(gateway).await?;
+                self.cluster.restart(Party::Gateway(gateway)).await?;
                 // Nobody else starts meanwhile: the greatest number is the one that it has just taken.
                 self.owners[gateway] = self.watch.newest_owner().await?;
             }
@@ -142,7 +145,7 @@ mod tests {
     use tcc_proto::order::v1::OrderStatus;
 
     use super::*;
-    use crate::survive::history::Told;
+    use crate::witness::Told;
 
     #[test]
     fn an_interruption_ends_with_the_first_answer_after_the_return() {
@@ -151,6 +154,8 @@ mod tests {
             order_key: "k".to_owned(),
             order_id: "id".to_owned(),
             status: OrderStatus::Confirmed,
+            gateway: 0,
+            sent: at(0),
             at: at(millis),
         };
         let history = History { told: [90, 100, 1_700, 1_600].map(told).into(), ..History::default() };

@@ -1,19 +1,14 @@
-//! Reads the log's database while the gateways work on it: who owns what, for the times of takeovers; and at the end what is
-//! stored, for the verdict.
+//! Reads the log's database while the gateways work on it: who owns what, for the times of takeovers.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use tcc_proto::coupon::v1::CouponState;
-use tcc_types::{Clock, Gid, SystemClock};
+use anyhow::Context;
+use tcc_types::{Clock, SystemClock};
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    takeover::{Open, Takeovers},
-    verdict::{Evidence, Fate, Stored},
-};
-use crate::harness::{AnyRow, Databases, Ledger, Owner, RowStatus, Snapshot, Store};
+use super::takeover::{Open, Takeovers};
+use crate::harness::{AnyRow, Snapshot, Store};
 
 const INTERVAL: Duration = Duration::from_millis(50);
 /// What is due later than this has no lease: it waits for a request, or for its next attempt.
@@ -101,53 +96,4 @@ impl Watch {
         seen.connection = Some(connection);
         Ok(rows)
     }
-}
-
-/// What the databases have, for the verdict.
-pub(crate) async fn evidence(databases: &Databases, ledger: &Ledger) -> anyhow::Result<Evidence> {
-    let sql = "SELECT gid, idempotency_key, status FROM tcc_log_transactions";
-    let transactions = Snapshot::of(databases, Owner::Log).await?.all(sql).await?;
-    let sql = "SELECT order_id, order_key, status FROM orders";
-    let orders = Snapshot::of(databases, Owner::Orders).await?.all(sql).await?;
-    Ok(Evidence {
-        transactions: transactions.iter().map(transaction).collect::<anyhow::Result<_>>()?,
-        orders: orders.iter().map(order).collect::<anyhow::Result<_>>()?,
-        frozen: ledger.stock.iter().map(|row| (row.sku.clone(), row.frozen)).collect(),
-        locked_coupons: ledger
-            .coupons
-            .iter()
-            .filter(|coupon| coupon.state == CouponState::Locked)
-            .map(|coupon| coupon.coupon_id.clone())
-            .collect(),
-        tried_rows: tried_rows(ledger),
-    })
-}
-
-fn tried_rows(ledger: &Ledger) -> Vec<String> {
-    let stock = ledger.stock_branches.iter().map(|row| ("inventory", &row.gid, &row.branch_id, row.status));
-    let coupon = ledger.coupon_branches.iter().map(|row| ("coupon", &row.gid, &row.branch_id, row.status));
-    let orders = ledger.order_branches.iter().map(|row| ("order", &row.gid, &row.branch_id, row.status));
-    let tried = stock.chain(coupon).chain(orders).filter(|(.., status)| *status == RowStatus::Tried);
-    tried.map(|(participant, gid, branch_id, _)| format!("{participant}'s row {gid}/{branch_id}")).collect()
-}
-
-fn transaction(row: &AnyRow) -> anyhow::Result<Stored> {
-    let gid = Gid::from_bytes(&row.bytes(0)?).context("a gid in the log cannot be read")?;
-    let fate = match row.integer(2)? {
-        1 | 2 | 4 => Fate::Open,
-        3 => Fate::Confirmed,
-        5 => Fate::Cancelled,
-        other => bail!("a transaction has the status {other}"),
-    };
-    Ok(Stored { order_key: row.text(1)?, order_id: gid.to_string(), fate })
-}
-
-fn order(row: &AnyRow) -> anyhow::Result<Stored> {
-    let fate = match row.integer(2)? {
-        1 => Fate::Open,
-        3 => Fate::Confirmed,
-        4 => Fate::Cancelled,
-        other => bail!("an order has the status {other}"),
-    };
-    Ok(Stored { order_key: row.text(1)?, order_id: row.text(0)?, fate })
 }

@@ -1,11 +1,11 @@
 //! Databases that lose commits, go away or fall silent while orders are under way. Nothing is restarted here: everybody goes on by
 //! themselves.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use tcc_cluster::{
-    harness::{ClusterConfig, LostCommit, Owner, Proxy, Role, Scope, Store, Traffic, order_with_retry, repeat},
+    harness::{ClusterConfig, Harm, Owner, Party, Role, Scope, Store, Traffic, order_with_retry, repeat},
     stage::{Stage, eventually, held, order, with_coupon},
 };
 use tcc_proto::order::v1::{ConfirmOrderRequest, CreateOrderRequest, GetOrderRequest, Order, OrderStatus};
@@ -23,21 +23,24 @@ const LOST: usize = 12;
 /// Far more than any of it takes.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// A cluster that reaches these databases through a proxy only.
-async fn behind_proxy(store: Store, owners: &[Owner]) -> anyhow::Result<(Stage, Proxy)> {
-    let kind = store.kind().expect("a store with a server");
-    let server = tokio::task::block_in_place(|| tcc_servers::shared(kind));
-    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port()))).await?;
+/// A cluster that reaches its databases through proxies.
+async fn linked(store: Store) -> anyhow::Result<Stage> {
     let config = ClusterConfig {
         store,
-        proxied: owners.iter().map(|owner| (*owner, proxy.address())).collect(),
+        linked: true,
         log: json!({ "connect_timeout_ms": 500, "write_timeout_ms": 1_000 }),
         participant: json!({ "transaction_ms_max": 1_000, "connection_wait_ms_max": 1_000, "lock_wait_ms_max": 500 }),
         ..quick_with(json!({ "probe_interval_ms": 100 }))
     };
     let stage = Stage::start(config).await?;
     stage.stock("apple", 10_000).await?;
-    Ok((stage, proxy))
+    Ok(stage)
+}
+
+/// What becomes of everything between these databases and their owners.
+fn set(stage: &Stage, owners: &[Owner], traffic: Traffic) {
+    let links = owners.iter().flat_map(|owner| stage.links().to(Party::Database(*owner)));
+    links.for_each(|link| link.proxy.set(traffic));
 }
 
 type Load = JoinSet<Result<Order, Status>>;
@@ -62,11 +65,15 @@ async fn start_load(stage: &Stage) -> anyhow::Result<Load> {
     Ok(load)
 }
 
-async fn lose(proxy: &Proxy) -> anyhow::Result<()> {
-    for number in 1..=LOST {
-        let part = if number % 2 == 0 { LostCommit::Request } else { LostCommit::Answer };
-        proxy.lose(&[part]);
-        timeout(WITHIN, proxy.until_lost(number)).await?;
+/// Loses a commit of one owner after the other, in turn before and after it has happened.
+async fn lose(stage: &Stage, owners: &[Owner]) -> anyhow::Result<()> {
+    for number in 0..LOST {
+        let harm = if number % 2 == 0 { Harm::LosesCommitAnswer } else { Harm::LosesCommit };
+        for link in stage.links().to(Party::Database(owners[number / 2 % owners.len()])) {
+            let before = link.proxy.harmed();
+            link.proxy.harm(harm);
+            timeout(WITHIN, link.proxy.until_harmed(before + 1)).await?;
+        }
     }
     Ok(())
 }
@@ -90,17 +97,17 @@ async fn all_confirmed_once(stage: Stage, mut load: Load) -> anyhow::Result<()> 
 }
 
 async fn commits_of_the_log_whose_outcome_nobody_knows_lose_and_double_nothing(store: Store) -> anyhow::Result<()> {
-    let (stage, proxy) = behind_proxy(store, &[Owner::Log]).await?;
+    let stage = linked(store).await?;
     let load = start_load(&stage).await?;
-    lose(&proxy).await?;
+    lose(&stage, &[Owner::Log]).await?;
     all_confirmed_once(stage, load).await
 }
 
 async fn commits_of_participants_whose_outcome_nobody_knows_lose_and_double_nothing(store: Store) -> anyhow::Result<()> {
     // The orders' own branches too: the gateway is their participant.
-    let (stage, proxy) = behind_proxy(store, &[Owner::Inventory, Owner::Coupon, Owner::Orders]).await?;
+    let stage = linked(store).await?;
     let load = start_load(&stage).await?;
-    lose(&proxy).await?;
+    lose(&stage, &[Owner::Coupon, Owner::Inventory, Owner::Orders]).await?;
     all_confirmed_once(stage, load).await
 }
 
@@ -120,19 +127,20 @@ fn says_try_later(error: &Status) {
 
 /// The log's database is harmed like this: orders are refused with a hint, also the one that comes at once; then it is well again.
 async fn is_refused_and_goes_on(store: Store, harm: Traffic) -> anyhow::Result<()> {
-    let (stage, proxy) = behind_proxy(store, &[Owner::Log, Owner::Orders]).await?;
+    const HARMED: [Owner; 2] = [Owner::Log, Owner::Orders];
+    let stage = linked(store).await?;
     assert_eq!(health(&stage).await?, ServingStatus::Serving);
     let before = stage.place(order("k-before", &[("apple", 1)])).await?;
     let hold = stage.place(held(order("k-hold", &[("apple", 2)]))).await?;
 
-    proxy.set(harm);
+    set(&stage, &HARMED, harm);
     let early: CreateOrderRequest = order("k-early", &[("apple", 4)]);
     says_try_later(&stage.place(early.clone()).await.unwrap_err());
     until_health_says(&stage, ServingStatus::NotServing).await?;
     let refused = order("k-refused", &[("apple", 8)]);
     says_try_later(&stage.place(refused.clone()).await.unwrap_err());
 
-    proxy.set(Traffic::Flows);
+    set(&stage, &HARMED, Traffic::Flows);
     until_health_says(&stage, ServingStatus::Serving).await?;
     for request in [early, refused] {
         let (placed, _) = order_with_retry(stage.orders(), &request).await?;
@@ -163,9 +171,9 @@ async fn a_database_that_is_silent_is_told_by_health_and_hint_and_waited_for(sto
 }
 
 async fn a_participant_whose_database_is_silent_delays_orders_and_breaks_none(store: Store) -> anyhow::Result<()> {
-    let (stage, proxy) = behind_proxy(store, &[Owner::Inventory]).await?;
+    let stage = linked(store).await?;
     let hold = stage.place(held(order("k-hold", &[("apple", 2)]))).await?;
-    proxy.set(Traffic::Stalls);
+    set(&stage, &[Owner::Inventory], Traffic::Stalls);
     // Decided without inventory; its Confirm is sent again until inventory can.
     let confirm = ConfirmOrderRequest { order_id: hold.order_id };
     let confirmed = stage.orders().confirm_order(confirm).await?.into_inner().order.unwrap();
@@ -177,7 +185,7 @@ async fn a_participant_whose_database_is_silent_delays_orders_and_breaks_none(st
         Ok((stage.ledger().await.is_ok_and(|ledger| ledger.transactions.len() == 2)).then_some(()))
     })
     .await?;
-    proxy.set(Traffic::Flows);
+    set(&stage, &[Owner::Inventory], Traffic::Flows);
     assert_eq!(during.join_next().await.unwrap()??.0.status(), OrderStatus::Confirmed);
     stage.must_balance(Scope::AtRestOrdersOnly).await?;
     assert_eq!(stage.read_stock("apple").await?.sold, 2 + 4);

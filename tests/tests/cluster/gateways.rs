@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use tcc_cluster::{
-    harness::{ClusterConfig, Exited, Gateways, Scope, Store, order_at_any},
+    harness::{ClusterConfig, Exited, Gateways, Party, Role, Scope, Store, order_at_any},
     stage::{Stage, branch, eventually, held, order, refusal_code, reserve, submit},
 };
 use tcc_proto::{
@@ -130,7 +130,7 @@ async fn a_transaction_is_begun_enlisted_watched_and_ended_at_different_gateways
 async fn what_a_killed_gateway_had_under_way_is_ended_by_the_others(store: Store) -> anyhow::Result<()> {
     let mut stage = three_on(store).await?;
     // Inventory does not answer, so that everything is under way when its gateway dies.
-    stage.freeze(tcc_cluster::harness::Role::Inventory)?;
+    stage.freeze(Role::Inventory)?;
     let gids: Vec<String> = (0..8).map(|_| tcc_cluster::stage::mint()).collect();
     let mut calls = tokio::task::JoinSet::new();
     for gid in &gids {
@@ -142,9 +142,9 @@ async fn what_a_killed_gateway_had_under_way_is_ended_by_the_others(store: Store
     for gid in &gids {
         eventually("it is begun", async || Ok(status_at(&stage, 0, gid).await.ok())).await?;
     }
-    stage.kill_gateway(2).await?;
-    stage.kill(tcc_cluster::harness::Role::Inventory).await?;
-    stage.restart(tcc_cluster::harness::Role::Inventory).await?;
+    stage.kill(Party::Gateway(2)).await?;
+    stage.kill(Role::Inventory).await?;
+    stage.restart(Role::Inventory).await?;
     for gid in &gids {
         let ended = eventually("another gateway ends it", async || {
             let status = status_at(&stage, 0, gid).await?;
@@ -153,7 +153,7 @@ async fn what_a_killed_gateway_had_under_way_is_ended_by_the_others(store: Store
         assert_eq!(ended.await?, TransactionStatus::Confirmed);
     }
     calls.shutdown().await;
-    stage.restart_gateway(2).await?;
+    stage.restart(Party::Gateway(2)).await?;
     assert_eq!(status_at(&stage, 2, &gids[0]).await?, TransactionStatus::Confirmed);
     stage.must_balance(Scope::AtRest).await?;
     assert_eq!(stage.read_stock("apple").await?.sold, 8);
@@ -178,10 +178,10 @@ async fn orders_go_on_while_gateways_are_killed_and_asked_to_end(store: Store) -
     while let Some(answer) = load.join_next().await {
         acknowledged.push(answer??);
         match acknowledged.len() {
-            20 => stage.kill_gateway(0).await?,
-            40 => stage.restart_gateway(0).await?,
-            60 => assert!(stage.terminate_gateway(1).await?.success()),
-            80 => stage.restart_gateway(1).await?,
+            20 => stage.kill(Party::Gateway(0)).await?,
+            40 => stage.restart(Party::Gateway(0)).await?,
+            60 => assert!(stage.terminate(Party::Gateway(1)).await?.success()),
+            80 => stage.restart(Party::Gateway(1)).await?,
             _ => {}
         }
     }
@@ -197,7 +197,7 @@ async fn a_gateway_that_was_frozen_does_no_harm_when_it_goes_on(store: Store) ->
     let stage = three_on(store).await?;
     let hold = |number: u32| held(order(&format!("k-{number}"), &[("apple", 1)]));
     let holds = try_join_all((0..8).map(|number| stage.place(hold(number)))).await?;
-    stage.freeze_gateway(0)?;
+    stage.freeze(Party::Gateway(0))?;
     for (number, one) in holds.iter().enumerate() {
         let order_id = one.order_id.clone();
         if number % 2 == 0 {
@@ -208,7 +208,7 @@ async fn a_gateway_that_was_frozen_does_no_harm_when_it_goes_on(store: Store) ->
             assert_eq!(decided.status(), OrderStatus::Cancelled);
         }
     }
-    stage.thaw_gateway(0)?;
+    stage.thaw(Party::Gateway(0))?;
     for (number, one) in holds.iter().enumerate() {
         // The other outcome, asked of the one that has slept: it gets what was decided.
         let order_id = one.order_id.clone();

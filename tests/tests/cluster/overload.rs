@@ -1,11 +1,9 @@
 //! More than fits: it is refused at once, with the limit's name and a hint, and leaves nothing behind.
 
-use std::net::SocketAddr;
-
 use futures::future::join_all;
 use serde_json::json;
 use tcc_cluster::{
-    harness::{ClusterConfig, Owner, Proxy, Role, Scope, Store, Traffic, order_with_retry},
+    harness::{ClusterConfig, Owner, Party, Role, Scope, Store, Traffic, order_with_retry},
     stage::{Stage, eventually, order},
 };
 use tcc_proto::{
@@ -78,12 +76,9 @@ async fn orders_above_the_number_in_flight_are_refused_at_once(store: Store) -> 
 
 async fn orders_above_the_queue_of_the_log_are_refused_at_once(store: Store) -> anyhow::Result<()> {
     const QUEUE_MAX: usize = 2;
-    let kind = store.kind().expect("a store with a server");
-    let server = tokio::task::block_in_place(|| tcc_servers::shared(kind));
-    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port()))).await?;
     let config = ClusterConfig {
         store,
-        proxied: vec![(Owner::Log, proxy.address())],
+        linked: true,
         // Longer than the test looks on: what is stalled is not yet unknown.
         log: json!({ "write_queue_max": QUEUE_MAX, "write_timeout_ms": 20_000 }),
         ..quick()
@@ -91,7 +86,8 @@ async fn orders_above_the_queue_of_the_log_are_refused_at_once(store: Store) -> 
     let stage = Stage::start(config).await?;
     stage.stock("apple", 100).await?;
     stage.place(order("k-before", &[("apple", 1)])).await?;
-    proxy.set(Traffic::Stalls);
+    let to_the_log = stage.links().to(Party::Database(Owner::Log));
+    to_the_log.iter().for_each(|link| link.proxy.set(Traffic::Stalls));
     let mut requests = requests(QUEUE_MAX + 20);
     let mut answers = JoinSet::new();
     for request in requests.iter().cloned() {
@@ -103,7 +99,7 @@ async fn orders_above_the_queue_of_the_log_are_refused_at_once(store: Store) -> 
         let answer = answers.join_next().await.unwrap()?;
         names_the_limit(&answer.unwrap_err(), "write_queue_max");
     }
-    proxy.set(Traffic::Flows);
+    to_the_log.iter().for_each(|link| link.proxy.set(Traffic::Flows));
     while let Some(answer) = answers.join_next().await {
         match answer? {
             Ok(placed) => assert_eq!(placed.into_inner().order.unwrap().status(), OrderStatus::Confirmed),

@@ -26,6 +26,19 @@ pub(crate) struct Stored {
     pub(crate) fate: Fate,
 }
 
+/// The pieces of one SKU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shelf {
+    /// All that were ever there.
+    pub(crate) initial: i64,
+    /// Still reserved.
+    pub(crate) frozen: i64,
+    /// Spent, as the stock says.
+    pub(crate) sold: i64,
+    /// Spent, as the confirmed orders say.
+    pub(crate) ordered: i64,
+}
+
 /// What the databases have once everything has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
@@ -33,8 +46,8 @@ pub(crate) struct Evidence {
     pub(crate) transactions: Vec<Stored>,
     /// The orders' own rows.
     pub(crate) orders: Vec<Stored>,
-    /// Pieces that are still frozen, by SKU.
-    pub(crate) frozen: BTreeMap<String, i64>,
+    /// Pieces by SKU.
+    pub(crate) shelves: BTreeMap<String, Shelf>,
     /// Coupons that are still locked.
     pub(crate) locked_coupons: Vec<String>,
     /// Branch rows that are still tried, each as words.
@@ -48,6 +61,8 @@ pub(crate) struct Violations {
     pub(crate) lost: Vec<String>,
     /// One order key, and more than one order that is not cancelled, or more than one id.
     pub(crate) doubled: Vec<String>,
+    /// More sold, or promised by confirmed orders, than there was.
+    pub(crate) oversold: Vec<String>,
     /// Still reserved after everything has ended.
     pub(crate) leaked: Vec<String>,
     /// Acknowledged as one outcome, and another stands.
@@ -55,9 +70,16 @@ pub(crate) struct Violations {
 }
 
 impl Violations {
+    /// How many of each kind.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { lost, doubled, oversold, leaked, contradicted } = self;
+        let [lost, doubled, oversold, leaked, contradicted] = [lost, doubled, oversold, leaked, contradicted].map(Vec::len);
+        format!("{lost} lost, {doubled} doubled, {oversold} oversold, {leaked} leaked, {contradicted} contradicted")
+    }
+
     /// Every sentence.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
-        [&self.lost, &self.doubled, &self.leaked, &self.contradicted].into_iter().flatten()
+        [&self.lost, &self.doubled, &self.oversold, &self.leaked, &self.contradicted].into_iter().flatten()
     }
 }
 
@@ -65,7 +87,12 @@ impl Violations {
 pub(crate) fn violations(history: &History, evidence: &Evidence) -> Violations {
     let transactions = by_id(&evidence.transactions);
     let orders = by_id(&evidence.orders);
-    let mut found = Violations { doubled: doubled(history, evidence), leaked: leaked(evidence), ..Violations::default() };
+    let mut found = Violations {
+        doubled: doubled(history, evidence),
+        oversold: oversold(evidence),
+        leaked: leaked(evidence),
+        ..Violations::default()
+    };
     for (order_id, order) in told_by_id(history) {
         let stored = Fates { log: transactions.get(order_id).copied(), row: orders.get(order_id).copied() };
         if let Some(sentence) = lost(order_id, &order, stored) {
@@ -160,9 +187,18 @@ fn doubled(history: &History, evidence: &Evidence) -> Vec<String> {
     keys.into_iter().filter_map(sentence).collect()
 }
 
+fn oversold(evidence: &Evidence) -> Vec<String> {
+    let too_many = evidence.shelves.iter().filter(|(_, shelf)| shelf.sold.max(shelf.ordered) > shelf.initial);
+    let sentence = |(sku, shelf): (&String, &Shelf)| {
+        let Shelf { initial, sold, ordered, .. } = shelf;
+        format!("{sku}: of {initial} pieces {sold} are sold, and confirmed orders have {ordered}")
+    };
+    too_many.map(sentence).collect()
+}
+
 fn leaked(evidence: &Evidence) -> Vec<String> {
-    let frozen = evidence.frozen.iter().filter(|(_, pieces)| **pieces != 0);
-    let frozen = frozen.map(|(sku, pieces)| format!("{sku}: {pieces} are still frozen"));
+    let frozen = evidence.shelves.iter().filter(|(_, shelf)| shelf.frozen != 0);
+    let frozen = frozen.map(|(sku, shelf)| format!("{sku}: {} are still frozen", shelf.frozen));
     let locked = evidence.locked_coupons.iter().map(|coupon| format!("coupon {coupon} is still locked"));
     let tried = evidence.tried_rows.iter().map(|row| format!("{row} is still tried"));
     frozen.chain(locked).chain(tried).collect()

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 
 fn told(key: &str, id: &str, status: OrderStatus) -> Told {
-    Told { order_key: key.to_owned(), order_id: id.to_owned(), status, at: Duration::ZERO }
+    Told { order_key: key.to_owned(), order_id: id.to_owned(), status, gateway: 0, sent: Duration::ZERO, at: Duration::ZERO }
 }
 
 fn stored(key: &str, id: &str, fate: Fate) -> Stored {
@@ -33,15 +33,15 @@ fn sound() -> (History, Evidence) {
         transactions: all.clone(),
         // A refused order may have ended before it had a row.
         orders: all.into_iter().filter(|one| one.order_key != "k-2").collect(),
-        frozen: [("apple".to_owned(), 0)].into(),
+        shelves: [("apple".to_owned(), Shelf { initial: 5, frozen: 0, sold: 5, ordered: 5 })].into(),
         ..Evidence::default()
     };
     (History { told, ..History::default() }, evidence)
 }
 
-fn counts(history: &History, evidence: &Evidence) -> [usize; 4] {
+fn counts(history: &History, evidence: &Evidence) -> [usize; 5] {
     let found = violations(history, evidence);
-    let counts = [found.lost.len(), found.doubled.len(), found.leaked.len(), found.contradicted.len()];
+    let counts = [found.lost.len(), found.doubled.len(), found.oversold.len(), found.leaked.len(), found.contradicted.len()];
     assert_eq!(found.all().count(), counts.iter().sum::<usize>());
     counts
 }
@@ -66,7 +66,7 @@ fn a_confirmed_order_that_is_not_confirmed_in_both_places_is_lost() {
                 Some(fate) => set(rows, "id-1", fate),
                 None => rows.retain(|row| row.order_id != "id-1"),
             }
-            assert_eq!(counts(&history, &evidence), [1, 0, 0, 0], "{fate:?} {in_log}");
+            assert_eq!(counts(&history, &evidence), [1, 0, 0, 0, 0], "{fate:?} {in_log}");
         }
     }
 }
@@ -76,24 +76,24 @@ fn an_acknowledged_confirm_of_a_hold_that_is_not_confirmed_is_lost() {
     let (history, mut evidence) = sound();
     set(&mut evidence.transactions, "id-3", Fate::Cancelled);
     set(&mut evidence.orders, "id-3", Fate::Cancelled);
-    assert_eq!(counts(&history, &evidence), [1, 0, 0, 0]);
+    assert_eq!(counts(&history, &evidence), [1, 0, 0, 0, 0]);
 }
 
 #[test]
 fn a_held_order_that_is_not_there_is_lost() {
     let (mut history, mut evidence) = sound();
     history.told.push(told("k-6", "id-6", OrderStatus::Held));
-    assert_eq!(counts(&history, &evidence), [1, 0, 0, 0]);
+    assert_eq!(counts(&history, &evidence), [1, 0, 0, 0, 0]);
     evidence.transactions.push(stored("k-6", "id-6", Fate::Cancelled));
     evidence.orders.push(stored("k-6", "id-6", Fate::Cancelled));
-    assert_eq!(counts(&history, &evidence), [0; 4], "its time may have been over");
+    assert_eq!(counts(&history, &evidence), [0; 5], "its time may have been over");
 }
 
 #[test]
 fn two_ids_told_for_one_key_are_doubled() {
     let (mut history, evidence) = sound();
     history.told.push(told("k-2", "id-7", OrderStatus::Cancelled));
-    assert_eq!(counts(&history, &evidence), [0, 1, 0, 0]);
+    assert_eq!(counts(&history, &evidence), [0, 1, 0, 0, 0]);
 }
 
 #[test]
@@ -102,20 +102,20 @@ fn two_orders_of_one_key_are_doubled_unless_one_is_cancelled() {
     for (fate, doubled) in [(Fate::Open, 1), (Fate::Confirmed, 1), (Fate::Cancelled, 0)] {
         let mut in_log = evidence.clone();
         in_log.transactions.push(stored("k-1", "id-8", fate));
-        assert_eq!(counts(&history, &in_log), [0, doubled, 0, 0], "{fate:?}");
+        assert_eq!(counts(&history, &in_log), [0, doubled, 0, 0, 0], "{fate:?}");
         let mut in_orders = evidence.clone();
         in_orders.orders.push(stored("k-5", "id-8", fate));
-        assert_eq!(counts(&history, &in_orders), [0, doubled, 0, 0], "{fate:?}");
+        assert_eq!(counts(&history, &in_orders), [0, doubled, 0, 0, 0], "{fate:?}");
     }
 }
 
 #[test]
 fn what_is_still_reserved_is_leaked() {
     let (history, mut evidence) = sound();
-    evidence.frozen.insert("pear".to_owned(), 2);
+    evidence.shelves.insert("pear".to_owned(), Shelf { initial: 2, frozen: 2, ..Shelf::default() });
     evidence.locked_coupons.push("c-1".to_owned());
     evidence.tried_rows.push("order id-9/order".to_owned());
-    assert_eq!(counts(&history, &evidence), [0, 0, 3, 0]);
+    assert_eq!(counts(&history, &evidence), [0, 0, 0, 3, 0]);
 }
 
 #[test]
@@ -123,15 +123,24 @@ fn a_cancelled_order_that_is_confirmed_anywhere_is_contradicted() {
     let (history, evidence) = sound();
     let mut in_log = evidence.clone();
     set(&mut in_log.transactions, "id-2", Fate::Confirmed);
-    assert_eq!(counts(&history, &in_log), [0, 0, 0, 1]);
+    assert_eq!(counts(&history, &in_log), [0, 0, 0, 0, 1]);
     let mut in_orders = evidence;
     set(&mut in_orders.orders, "id-4", Fate::Confirmed);
-    assert_eq!(counts(&history, &in_orders), [0, 0, 0, 1]);
+    assert_eq!(counts(&history, &in_orders), [0, 0, 0, 0, 1]);
 }
 
 #[test]
 fn an_order_told_as_confirmed_and_as_cancelled_is_contradicted() {
     let (mut history, evidence) = sound();
     history.told.push(told("k-1", "id-1", OrderStatus::Cancelled));
-    assert_eq!(counts(&history, &evidence), [0, 0, 0, 1]);
+    assert_eq!(counts(&history, &evidence), [0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn more_sold_or_promised_than_there_was_is_oversold() {
+    for shelf in [Shelf { initial: 5, frozen: 0, sold: 6, ordered: 5 }, Shelf { initial: 5, frozen: 0, sold: 5, ordered: 6 }] {
+        let (history, mut evidence) = sound();
+        evidence.shelves.insert("apple".to_owned(), shelf);
+        assert_eq!(counts(&history, &evidence), [0, 0, 1, 0, 0], "{shelf:?}");
+    }
 }

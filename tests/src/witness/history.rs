@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcc_proto::order::v1::OrderStatus;
+use tcc_proto::order::v1::{CreateOrderRequest, OrderStatus};
 
 /// One acknowledgement that a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,11 @@ pub(crate) struct Told {
     pub(crate) order_key: String,
     pub(crate) order_id: String,
     pub(crate) status: OrderStatus,
-    /// Since the beginning.
+    /// Which gateway said so.
+    pub(crate) gateway: usize,
+    /// When it was asked, since the beginning.
+    pub(crate) sent: Duration,
+    /// When it answered, since the beginning.
     pub(crate) at: Duration,
 }
 
@@ -20,6 +24,8 @@ pub(crate) struct History {
     pub(crate) told: Vec<Told>,
     /// Orders whose clients never got an answer, or one that no server may give, each as a sentence.
     pub(crate) problems: Vec<String>,
+    /// Orders whose clients went away before they had an answer, and that nobody asked for again.
+    pub(crate) abandoned: Vec<CreateOrderRequest>,
     /// How often a request was sent again.
     pub(crate) repeats: u64,
     /// The time from an order's first sending to its first acknowledgement.
@@ -31,6 +37,7 @@ impl History {
     pub(crate) fn extend(&mut self, other: Self) {
         self.told.extend(other.told);
         self.problems.extend(other.problems);
+        self.abandoned.extend(other.abandoned);
         self.repeats += other.repeats;
         self.latencies.extend(other.latencies);
     }

@@ -1,0 +1,19 @@
+//! Clients that order while things break, what they were told, and whether it is so.
+
+mod clients;
+mod decisions;
+mod evidence;
+mod history;
+mod looks;
+mod progress;
+mod verdict;
+
+pub(crate) use self::{
+    clients::{Clients, Pace, ask_for_abandoned, stock_up},
+    decisions::Decisions,
+    evidence::evidence,
+    history::{History, Told},
+    looks::Looks,
+    progress::Progress,
+    verdict::{Fate, Violations, violations},
+};
