@@ -1,6 +1,6 @@
 //! The whole server: opens, serves, and ends in order. What is behind its services is put together by [`Gateway`].
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use sqlx::{MySql, Postgres, Sqlite};
@@ -24,19 +24,37 @@ use crate::{Config, Gateway, OrderDatabase};
 /// # Errors
 /// Settings are wrong (each is named), the address cannot be listened on, the log is another gateway's, or a database does not
 /// open.
-pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let registry = checked(&config)?;
-    match DatabaseKind::of_url(&config.orders.database_url).map_err(|bad| bad.within("orders"))? {
-        DatabaseKind::Sqlite => serve::<Sqlite>(config, registry, ready, shutdown).await,
-        DatabaseKind::Postgres => serve::<Postgres>(config, registry, ready, shutdown).await,
-        DatabaseKind::Mysql => serve::<MySql>(config, registry, ready, shutdown).await,
-    }
+pub async fn run(
+    config: Config,
+    ready: impl FnOnce(SocketAddr) + Send + 'static,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    running(config, Box::new(ready), shutdown).await
+}
+
+type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+
+// Not generic, and the future in a box: the whole server is compiled here, once, and not again with each program that runs it.
+#[inline(never)]
+fn running(
+    config: Config,
+    ready: Ready,
+    shutdown: CancellationToken,
+) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+    Box::pin(async move {
+        let registry = checked(&config)?;
+        match DatabaseKind::of_url(&config.orders.database_url).map_err(|bad| bad.within("orders"))? {
+            DatabaseKind::Sqlite => serve::<Sqlite>(config, registry, ready, shutdown).await,
+            DatabaseKind::Postgres => serve::<Postgres>(config, registry, ready, shutdown).await,
+            DatabaseKind::Mysql => serve::<MySql>(config, registry, ready, shutdown).await,
+        }
+    })
 }
 
 async fn serve<D: OrderDatabase>(
     config: Config,
     registry: Registry,
-    ready: impl FnOnce(SocketAddr) + Send,
+    ready: Ready,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     // Listening first: an address that is taken costs nothing yet. Clients that come early wait.

@@ -16,7 +16,7 @@ mod databases;
 pub mod memory;
 mod participant;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use anyhow::Context;
 use sqlx::{MySql, Postgres, Sqlite};
@@ -41,17 +41,35 @@ pub const ENV_PREFIX: &str = "TCC_COUPON";
 ///
 /// # Errors
 /// A setting is wrong (it is named), the database does not open, or the address cannot be listened on.
-pub async fn run(config: Config, ready: impl FnOnce(SocketAddr) + Send, shutdown: CancellationToken) -> anyhow::Result<()> {
-    match DatabaseKind::of_url(&config.database_url)? {
-        DatabaseKind::Sqlite => serve::<Sqlite>(config, ready, shutdown).await,
-        DatabaseKind::Postgres => serve::<Postgres>(config, ready, shutdown).await,
-        DatabaseKind::Mysql => serve::<MySql>(config, ready, shutdown).await,
-    }
+pub async fn run(
+    config: Config,
+    ready: impl FnOnce(SocketAddr) + Send + 'static,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    running(config, Box::new(ready), shutdown).await
+}
+
+type Ready = Box<dyn FnOnce(SocketAddr) + Send>;
+
+// Not generic, and the future in a box: the whole server is compiled here, once, and not again with each program that runs it.
+#[inline(never)]
+fn running(
+    config: Config,
+    ready: Ready,
+    shutdown: CancellationToken,
+) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+    Box::pin(async move {
+        match DatabaseKind::of_url(&config.database_url)? {
+            DatabaseKind::Sqlite => serve::<Sqlite>(config, ready, shutdown).await,
+            DatabaseKind::Postgres => serve::<Postgres>(config, ready, shutdown).await,
+            DatabaseKind::Mysql => serve::<MySql>(config, ready, shutdown).await,
+        }
+    })
 }
 
 async fn serve<D: CouponDatabase>(
     config: Config,
-    ready: impl FnOnce(SocketAddr) + Send,
+    ready: Ready,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     config.participant.validate().map_err(|bad| bad.within("participant"))?;
