@@ -74,11 +74,7 @@ fn running(
     })
 }
 
-async fn serve<D: StockDatabase>(
-    config: Config,
-    ready: Ready,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+async fn serve<D: StockDatabase>(config: Config, ready: Ready, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.participant.validate().map_err(|bad| bad.within("participant"))?;
     anyhow::ensure!(config.admin_calls_in_flight_max > 0, "admin_calls_in_flight_max: must be at least 1");
     let outcomes = GrpcOutcomes::new(&config.coordinators).map_err(|bad| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{
     error::{DatabaseError, ErrorKind},
     mysql::MySqlDatabaseError,
-    postgres::PgDatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
 };
 use tcc_wire::status;
 use tonic::Status;
@@ -23,6 +23,8 @@ pub fn status_of_sql(domain: &str, error: &sqlx::Error) -> Status {
     let may_work_later = match error {
         sqlx::Error::Database(error) => may_pass(&**error),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        // What came makes no sense: so sqlx tells of a connection that ends while it is opened.
+        sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
         // Damage (what is stored does not decode, a row that must be there is not), or a defect. sqlx's list may grow.
         _ => false,
     };
@@ -36,13 +38,18 @@ pub fn status_of_sql(domain: &str, error: &sqlx::Error) -> Status {
 /// True if what the database said is about its own state (busy, full, shutting down) and not about the statement.
 fn may_pass(error: &dyn DatabaseError) -> bool {
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
-        return postgres_may_pass(error.code());
+        return ends_the_session(error.severity()) || postgres_may_pass(error.code());
     }
     if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
         return mysql_may_pass(error.number());
     }
     // SQLite: a violated constraint is a defect of the statement; anything else (busy, disk full, I/O) may pass.
     matches!(error.kind(), ErrorKind::Other)
+}
+
+/// The server has given this session up, or itself: whatever the reason, it was not the statement's.
+const fn ends_the_session(severity: PgSeverity) -> bool {
+    matches!(severity, PgSeverity::Fatal | PgSeverity::Panic)
 }
 
 /// By the SQLSTATE's class. Source: PostgreSQL's appendix of error codes.
@@ -91,7 +98,11 @@ mod tests {
             assert_eq!(status.code(), Code::Internal, "{error}");
             assert!(!status.message().contains("secret"), "{status:?}");
         }
-        for error in [sqlx::Error::PoolTimedOut, sqlx::Error::Io(std::io::Error::other("secret"))] {
+        for error in [
+            sqlx::Error::PoolTimedOut,
+            sqlx::Error::Io(std::io::Error::other("secret")),
+            sqlx::Error::Protocol("secret".to_owned()),
+        ] {
             let status = status_of_sql("order.v1", &error);
             assert_eq!(status.code(), Code::Unavailable, "{error}");
             assert!(!status.message().contains("secret"), "{status:?}");
@@ -107,6 +118,15 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 2").execute(&mut conn).await.unwrap();
         let full = sqlx::query("INSERT INTO t VALUES (hex(zeroblob(100000)))").execute(&mut conn).await.unwrap_err();
         assert_eq!(status_of_sql("order.v1", &full).code(), Code::Unavailable, "{full}");
+    }
+
+    #[test]
+    fn a_session_that_the_server_gives_up_may_pass() {
+        for (severity, gives_up) in
+            [(PgSeverity::Panic, true), (PgSeverity::Fatal, true), (PgSeverity::Error, false), (PgSeverity::Warning, false)]
+        {
+            assert_eq!(ends_the_session(severity), gives_up);
+        }
     }
 
     #[test]

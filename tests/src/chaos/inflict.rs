@@ -62,6 +62,10 @@ impl<'a> Inflictor<'a> {
     /// Something does not come back.
     pub(crate) async fn carry_out(&self, lanes: &[Vec<Planned>], tell: impl Fn(&str)) -> anyhow::Result<()> {
         try_join_all(lanes.iter().map(|lane| self.lane(lane, &tell))).await?;
+        let gateways = self.cluster().gateways();
+        for party in Party::processes(gateways) {
+            self.lives(party).await?;
+        }
         Ok(())
     }
 
@@ -88,23 +92,12 @@ impl<'a> Inflictor<'a> {
     /// Breaks, waits and mends; tells where, and whether there was anything to break.
     async fn inflict(&self, fault: Fault, lasts: Duration) -> anyhow::Result<(String, bool)> {
         match fault {
-            Fault::Kill(party) => {
-                self.kill(party).await?;
-                sleep(lasts).await;
-                self.bring_back(party).await?;
-                Ok((party.to_string(), true))
-            }
-            Fault::Stop(party) => {
-                self.cluster().freeze(party)?;
-                sleep(lasts).await;
-                self.cluster().thaw(party)?;
-                Ok((party.to_string(), true))
-            }
-            Fault::FullDisk(party) => {
-                self.cluster().limit_files(party, Some(FULL_BYTES))?;
-                sleep(lasts).await;
-                self.cluster().limit_files(party, None)?;
-                Ok((party.to_string(), true))
+            Fault::Kill(party) | Fault::Stop(party) | Fault::FullDisk(party) => {
+                let lives = self.lives(party).await?;
+                if lives {
+                    self.harm(fault, party, lasts).await?;
+                }
+                Ok((party.to_string(), lives))
             }
             Fault::KillDatabase => {
                 self.on_server(Server::kill).await?;
@@ -126,14 +119,38 @@ impl<'a> Inflictor<'a> {
         }
     }
 
-    async fn kill(&self, party: Party) -> anyhow::Result<()> {
-        let mut child = self.cluster().take(party)?;
-        if let Some(status) = child.has_ended()? {
-            let sentence = format!("{party} ended by itself ({status}); the end of its log:\n{}", child.log_tail());
-            self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
-            return Ok(());
+    async fn harm(&self, fault: Fault, party: Party, lasts: Duration) -> anyhow::Result<()> {
+        match fault {
+            Fault::Stop(_) => {
+                self.cluster().freeze(party)?;
+                sleep(lasts).await;
+                self.cluster().thaw(party)
+            }
+            Fault::FullDisk(_) => {
+                self.cluster().limit_files(party, Some(FULL_BYTES))?;
+                sleep(lasts).await;
+                self.cluster().limit_files(party, None)
+            }
+            Fault::Kill(_) | Fault::KillDatabase | Fault::FullDatabaseDisk | Fault::Link(..) => {
+                let mut child = self.cluster().take(party)?;
+                child.kill().await?;
+                sleep(lasts).await;
+                self.bring_back(party).await
+            }
         }
-        child.kill().await
+    }
+
+    /// Whether a process still runs. That one has ended by itself is a problem; it is brought back.
+    async fn lives(&self, party: Party) -> anyhow::Result<bool> {
+        let mut child = self.cluster().take(party)?;
+        let Some(status) = child.has_ended()? else {
+            self.cluster().put(party, child)?;
+            return Ok(true);
+        };
+        let sentence = format!("{party} ended by itself ({status}); the end of its log:\n{}", child.log_tail());
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(sentence);
+        self.bring_back(party).await?;
+        Ok(false)
     }
 
     /// Starts a process again and again until it serves, as whoever watches over processes would: while its database is down or cut
@@ -164,17 +181,16 @@ impl<'a> Inflictor<'a> {
 async fn disturb(link: &Link, disturbance: Disturbance, lasts: Duration) -> bool {
     let proxy = &link.proxy;
     if let Some(harm) = disturbance.harm() {
-        let before = proxy.harmed();
-        proxy.harm(harm);
-        let happened = timeout(lasts, proxy.until_harmed(before + 1)).await.is_ok();
+        let happened = matches!(timeout(lasts, proxy.harm(harm)).await, Ok(Ok(())));
         proxy.calm();
         return happened;
     }
+    let before = proxy.touched();
     proxy.set(disturbance.traffic());
     sleep(lasts).await;
     if disturbance == Disturbance::Drop {
         proxy.cut();
     }
     proxy.calm();
-    true
+    proxy.touched() > before
 }

@@ -14,26 +14,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
 use serde_json::json;
+use tcc_proto::order::v1::{CreateOrderRequest, OrderLine, OrderStatus};
+use tcc_service::shutdown;
 use tcc_types::{Entropy, SystemEntropy};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::report::Summary;
 use self::{
     inflict::{Inflicted, Inflictor},
+    measure::Recoveries,
     plan::{Planned, plan},
 };
 use crate::{
-    harness::{Cluster, ClusterConfig, Owner, Scope, ServerChoice, Store, broken_rules},
-    witness::{Clients, Decisions, Fate, History, Looks, Pace, Progress, ask_for_abandoned, evidence, stock_up, violations},
+    harness::{Cluster, ClusterConfig, Owner, Party, Scope, ServerChoice, Store, broken_rules, order_with_retry},
+    witness::{
+        Clients, Decisions, Fate, History, Looks, Pace, Progress, ask_for_abandoned, evidence, plentiful_sku, stock_up,
+        violations,
+    },
 };
 
 /// After faults have stopped, everything ends within this, or the verdict is bad.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
 /// The grace of the reconciler that looks on.
 const GRACE_MS: u64 = 2_000;
+/// Once all is mended, each gateway places an order within this.
+const PLACES_WITHIN: Duration = Duration::from_secs(60);
+/// Every answer is kept until the end, and the whole log is read again and again: more takes several runs.
+const MINUTES_MAX: f64 = 120.0;
 /// Seeds that are chosen here are short enough to be typed.
 const SEEDS: u64 = 1_000_000;
 
@@ -71,15 +82,20 @@ pub struct ChaosArgs {
 
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if (0.25..=1_440.0).contains(&minutes) { Ok(minutes) } else { Err("must be from 0.25 to 1440".to_owned()) }
+    if (0.25..=MINUTES_MAX).contains(&minutes) { Ok(minutes) } else { Err(format!("must be from 0.25 to {MINUTES_MAX}")) }
 }
 
 /// Runs it and prints the figures and the verdict.
 pub async fn run(args: ChaosArgs) -> ExitCode {
-    let binary = std::env::current_exe().context("where this binary is");
-    let summary = match binary {
-        Ok(binary) => attempt(&args, binary).await,
-        Err(error) => Err(error),
+    let shutdown = shutdown::on_signal();
+    let work = async {
+        let binary = std::env::current_exe().context("where this binary is")?;
+        attempt(&args, binary).await
+    };
+    let summary = tokio::select! {
+        summary = work => summary,
+        // Dropped, the cluster kills its processes, also those that stand still.
+        () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     match summary {
         Ok(summary) => {
@@ -101,6 +117,14 @@ pub async fn attempt(args: &ChaosArgs, binary: PathBuf) -> anyhow::Result<Summar
     let store = args.store;
     let gateways = usize::from(args.gateways.unwrap_or(if store == Store::Sqlite { 1 } else { 3 }));
     let seed = args.seed.unwrap_or_else(|| SystemEntropy.next_u64() % SEEDS);
+    let conditions = Conditions {
+        store,
+        gateways,
+        seed,
+        minutes: args.minutes,
+        clients: args.clients,
+        orders_per_second: args.orders_per_second,
+    };
     let config = ClusterConfig {
         store,
         server: if store.kind().is_some() { ServerChoice::Own } else { ServerChoice::default() },
@@ -114,14 +138,16 @@ pub async fn attempt(args: &ChaosArgs, binary: PathBuf) -> anyhow::Result<Summar
         ..ClusterConfig::temporary(binary)
     };
     let mut cluster = Cluster::start(config).await?;
-    println!("{store}, {gateways} gateways, seed {seed}: {}", cluster.whereabouts());
-    let result = orders_and_faults(&mut cluster, args, seed).await;
+    println!("{}\n{}", cluster.whereabouts(), conditions.command());
+    let result = orders_and_faults(&mut cluster, conditions).await;
     if !matches!(&result, Ok(summary) if summary.sentences().next().is_none()) {
         println!("{}", cluster.log_tails());
         println!("logs stay in {}", cluster.keep_folder().display());
     }
-    let summary = result?;
-    cluster.stop().await?;
+    let mut summary = result?;
+    if let Err(error) = cluster.stop().await {
+        summary.broken.push(format!("a process did not end as it must: {error:#}"));
+    }
     if let Some(file) = &args.json {
         let text = serde_json::to_string_pretty(&summary.json())?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -130,6 +156,34 @@ pub async fn attempt(args: &ChaosArgs, binary: PathBuf) -> anyhow::Result<Summar
         timeline::draw(file, &summary)?;
     }
     Ok(summary)
+}
+
+/// Everything that a run is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conditions {
+    pub(crate) store: Store,
+    pub(crate) gateways: usize,
+    pub(crate) seed: u64,
+    pub(crate) minutes: f64,
+    pub(crate) clients: u32,
+    /// 0: without a limit.
+    pub(crate) orders_per_second: u32,
+}
+
+impl Conditions {
+    fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.minutes * 60.0)
+    }
+
+    /// How to have the same plan under the same load again.
+    pub(crate) fn command(&self) -> String {
+        let Self { store, gateways, seed, minutes, clients, orders_per_second } = self;
+        let store = store.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        format!(
+            "tcc-cluster chaos --store {store} --gateways {gateways} --seed {seed} --minutes {minutes} --clients {clients} \
+             --orders-per-second {orders_per_second}"
+        )
+    }
 }
 
 /// What a run has left behind, apart from the databases.
@@ -141,41 +195,58 @@ struct Run {
     problems: Vec<String>,
     acknowledged: u64,
     per_second: Vec<u64>,
-    recoveries: Vec<Duration>,
+    recoveries: Recoveries,
     started: Instant,
-    elapsed: Duration,
 }
 
-async fn orders_and_faults(cluster: &mut Cluster, args: &ChaosArgs, seed: u64) -> anyhow::Result<Summary> {
+async fn orders_and_faults(cluster: &mut Cluster, conditions: Conditions) -> anyhow::Result<Summary> {
     stock_up(cluster).await?;
-    let length = Duration::from_secs_f64(args.minutes * 60.0);
-    let lanes = plan(seed, args.store, cluster.gateways(), length);
-    ensure!(lanes.iter().any(|lane| !lane.is_empty()), "nothing breaks in {length:?}");
-    let mut run = break_everything(cluster, args, &lanes, length).await?;
+    let lanes = plan(conditions.seed, conditions.store, conditions.gateways, conditions.length());
+    let mut run = break_everything(cluster, conditions, &lanes).await?;
+    if run.decisions.looks == 0 {
+        run.problems.push("nobody read decisions while orders were placed".to_owned());
+    }
     let quiet = cluster.quiet(QUIET_WITHIN).await?;
     let open = quiet.err().map(|open| format!("after {QUIET_WITHIN:?} {open}"));
     run.problems.extend(open);
+    run.problems.extend(every_gateway_places_an_order(cluster).await?);
     // What nobody was told has ended by now; asking for it must not change what it is.
     run.decisions.look().await?;
     ask_for_abandoned(&mut run.history, &cluster.all_orders(), &cluster.coupons(), run.started).await;
     let quiet = cluster.quiet(QUIET_WITHIN).await?;
     run.problems.extend(quiet.err());
     run.decisions.look().await?;
-    summarize(cluster, args, seed, run).await
+    summarize(cluster, conditions, run).await
 }
 
-async fn break_everything(
-    cluster: &mut Cluster,
-    args: &ChaosArgs,
-    lanes: &[Vec<Planned>],
-    length: Duration,
-) -> anyhow::Result<Run> {
-    let mut decisions = Decisions::new(args.store, cluster.database_url(Owner::Log));
+/// What is wrong with those that do not, once nothing is broken any more: whoever goes elsewhere would not notice.
+async fn every_gateway_places_an_order(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for (index, orders) in cluster.orders_by_link()?.into_iter().enumerate() {
+        let request = CreateOrderRequest {
+            order_key: format!("after-all-{index}"),
+            user_id: "user-0".to_owned(),
+            lines: vec![OrderLine { sku: plentiful_sku(), quantity: 1 }],
+            ..CreateOrderRequest::default()
+        };
+        match timeout(PLACES_WITHIN, order_with_retry(orders, &request)).await {
+            Ok(Ok((order, _))) if order.status() == OrderStatus::Confirmed => {}
+            Ok(answer) => problems.push(format!("{} does not place an order: {answer:?}", Party::Gateway(index))),
+            Err(_) => problems.push(format!("{} places no order within {PLACES_WITHIN:?}", Party::Gateway(index))),
+        }
+    }
+    Ok(problems)
+}
+
+async fn break_everything(cluster: &mut Cluster, conditions: Conditions, lanes: &[Vec<Planned>]) -> anyhow::Result<Run> {
+    let Conditions { store, clients, orders_per_second, .. } = conditions;
+    let length = conditions.length();
+    let mut decisions = Decisions::new(store, cluster.database_url(Owner::Log));
     let (reconcile, mut looks) = (cluster.reconcile_config(GRACE_MS), Looks::default());
     let (orders, coupons) = (cluster.orders_by_link()?, cluster.coupons());
     let started = Instant::now();
-    let rate = (args.orders_per_second > 0).then_some(args.orders_per_second);
-    let clients = Clients::start(&orders, &coupons, Pace { clients: args.clients, orders_per_second: rate }, started);
+    let orders_per_second = (orders_per_second > 0).then_some(orders_per_second);
+    let clients = Clients::start(&orders, &coupons, Pace { clients, orders_per_second }, started);
     let counters = clients.counters();
     let progress = Progress::new(length.as_secs(), clients.counters());
     let inflictor = Inflictor::new(cluster, started);
@@ -194,11 +265,11 @@ async fn break_everything(
         history
     };
     let (history, (), ()) = tokio::join!(working, decisions.watch(&watched), looks.look(&reconcile, &watched));
-    let (history, elapsed) = (history?, started.elapsed());
+    let history = history?;
     let (inflicted, problems) = inflictor.done();
     Ok(Run {
-        per_second: measure::per_second(&history.told, elapsed),
-        recoveries: measure::recoveries(&inflicted, &history.told, args.store, orders.len()),
+        per_second: measure::per_second(&history.told, length),
+        recoveries: measure::recoveries(&inflicted, &history.told, store, orders.len()),
         acknowledged: counters.acknowledged.load(Ordering::Relaxed),
         history,
         decisions,
@@ -206,26 +277,33 @@ async fn break_everything(
         inflicted,
         problems,
         started,
-        elapsed,
     })
 }
 
-async fn summarize(cluster: &Cluster, args: &ChaosArgs, seed: u64, run: Run) -> anyhow::Result<Summary> {
-    let Run { mut history, decisions, mut looks, .. } = run;
+/// What must have been for a verdict to mean anything.
+fn nothing_was_tried(run: &Run, confirmed: usize) -> Vec<String> {
+    let zeros = [
+        (run.inflicted.iter().any(|one| one.happened), "nothing was broken"),
+        (confirmed > 0, "no order was confirmed"),
+        (run.looks.ended > 0, "the reconciler never came to its end while orders were placed"),
+    ];
+    zeros.into_iter().filter(|(was, _)| !was).map(|(_, sentence)| sentence.to_owned()).collect()
+}
+
+async fn summarize(cluster: &Cluster, conditions: Conditions, mut run: Run) -> anyhow::Result<Summary> {
     let ledger = cluster.ledger().await?;
-    let mut broken = run.problems;
-    broken.append(&mut history.problems);
+    let mut broken = std::mem::take(&mut run.problems);
+    broken.append(&mut run.history.problems);
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
     broken.extend(cluster.disagreements_at_rest().await?);
-    broken.extend(std::mem::take(&mut looks.disagreements));
+    broken.extend(std::mem::take(&mut run.looks.disagreements));
     let evidence = evidence(cluster.databases(), &ledger).await?;
     let count = |fate| evidence.transactions.iter().filter(|one| one.fate == fate).count();
+    broken.extend(nothing_was_tried(&run, count(Fate::Confirmed)));
+    let Run { mut history, decisions, looks, .. } = run;
     history.latencies.sort_unstable();
     Ok(Summary {
-        store: args.store,
-        seed,
-        gateways: cluster.gateways(),
-        elapsed: run.elapsed,
+        conditions,
         violations: violations(&history, &evidence),
         broken,
         decisions: (decisions.decided(), decisions.looks),

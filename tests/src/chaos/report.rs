@@ -6,12 +6,12 @@ use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::{
+    Conditions,
     inflict::Inflicted,
-    measure::{available_per_mille, by_kind, percentile},
+    measure::{Recoveries, available_per_mille, by_kind, percentile},
 };
 use crate::{
     cli::{align_right, table},
-    harness::Store,
     witness::{Looks, Violations},
 };
 
@@ -21,14 +21,7 @@ const PRINTED_MAX: usize = 50;
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// What everything was kept in.
-    pub store: Store,
-    /// What the plan was made from.
-    pub seed: u64,
-    /// How many there were.
-    pub gateways: usize,
-    /// For how long orders were placed.
-    pub elapsed: Duration,
+    pub(crate) conditions: Conditions,
     pub(crate) violations: Violations,
     /// The books' rules that do not hold, what the reconciler found, clients without an answer, processes that ended by themselves.
     pub(crate) broken: Vec<String>,
@@ -47,10 +40,9 @@ pub struct Summary {
     pub abandoned: usize,
     /// How often clients sent a request again.
     pub repeats: u64,
-    /// Orders that were acknowledged in each second.
+    /// Orders that were first acknowledged in each second.
     pub(crate) per_second: Vec<u64>,
-    /// See [`super::measure::recoveries`].
-    pub(crate) recoveries: Vec<Duration>,
+    pub(crate) recoveries: Recoveries,
     /// From an order's first sending to its acknowledgement. Sorted.
     pub(crate) latencies: Vec<Duration>,
     /// What the reconciler saw meanwhile.
@@ -82,7 +74,9 @@ impl Summary {
         let three = |sorted: &[Duration]| [50, 99, 100].map(|percent| millis(percentile(sorted, percent))).join(" / ");
         let available = available_per_mille(&self.per_second);
         let Violations { lost, doubled, oversold, leaked, contradicted } = &self.violations;
+        let Conditions { store, gateways, seed, minutes, .. } = self.conditions;
         let mut rows = vec![
+            ("store, gateways, minutes, seed".to_owned(), format!("{store}, {gateways}, {minutes}, {seed}")),
             ("orders acknowledged".to_owned(), self.acknowledged.to_string()),
             ("confirmed".to_owned(), self.confirmed.to_string()),
             ("cancelled".to_owned(), self.cancelled.to_string()),
@@ -100,7 +94,8 @@ impl Summary {
         rows.extend(self.faults().into_iter().map(|(kind, count)| (format!("fault: {kind}"), count.to_string())));
         rows.extend([
             ("available, % of seconds".to_owned(), format!("{}.{}", available / 10, available % 10)),
-            ("recovery p50 / p99 / max ms".to_owned(), three(&self.recoveries)),
+            ("recovery p50 / p99 / max ms".to_owned(), three(&self.recoveries.all())),
+            ("faults without a measured recovery".to_owned(), self.recoveries.unmeasured.to_string()),
             ("answer p50 / p99 / max ms".to_owned(), three(&self.latencies)),
         ]);
         let mut table = table(&["", "number"]);
@@ -136,11 +131,17 @@ impl Summary {
             json!({ "kind": one.fault.kind(), "place": one.place, "began": millis(one.began), "ended": millis(one.ended) })
         });
         let Violations { lost, doubled, oversold, leaked, contradicted } = &self.violations;
+        let Conditions { store, gateways, seed, minutes, clients, orders_per_second } = self.conditions;
+        let recoveries = self.recoveries.by_kind.iter().map(|(kind, sorted)| (*kind, three(sorted)));
         json!({
-            "store": self.store.to_string(),
-            "seed": self.seed,
-            "gateways": self.gateways,
-            "elapsed": millis(self.elapsed),
+            "version": env!("CARGO_PKG_VERSION"),
+            "command": self.conditions.command(),
+            "store": store.to_string(),
+            "seed": seed,
+            "gateways": gateways,
+            "minutes": minutes,
+            "clients": clients,
+            "orders_per_second_max": orders_per_second,
             "orders": {
                 "acknowledged": self.acknowledged,
                 "confirmed": self.confirmed,
@@ -163,7 +164,9 @@ impl Summary {
             "faults_by_kind": self.faults(),
             "faults": faults.collect::<Vec<_>>(),
             "available_per_mille": available_per_mille(&self.per_second),
-            "recovery": three(&self.recoveries),
+            "recovery": three(&self.recoveries.all()),
+            "recovery_by_kind": recoveries.collect::<BTreeMap<_, _>>(),
+            "faults_without_a_measured_recovery": self.recoveries.unmeasured,
             "latency": three(&self.latencies),
         })
     }
@@ -174,7 +177,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         chaos::plan::{Disturbance, Fault},
-        harness::Party,
+        harness::{Party, Store},
     };
 
     pub(crate) fn summary() -> Summary {
@@ -186,10 +189,14 @@ pub(crate) mod tests {
             happened: true,
         };
         Summary {
-            store: Store::Postgres,
-            seed: 7,
-            gateways: 3,
-            elapsed: Duration::from_millis(3_200),
+            conditions: Conditions {
+                store: Store::Postgres,
+                gateways: 3,
+                seed: 7,
+                minutes: 0.05,
+                clients: 4,
+                orders_per_second: 200,
+            },
             violations: Violations::default(),
             broken: Vec::new(),
             changed: Vec::new(),
@@ -203,8 +210,8 @@ pub(crate) mod tests {
             cancelled: 100,
             abandoned: 4,
             repeats: 9,
-            per_second: vec![200, 0, 190, 10],
-            recoveries: vec![Duration::from_millis(30)],
+            per_second: vec![200, 0, 190],
+            recoveries: Recoveries { by_kind: [("kill -9", vec![Duration::from_millis(30)])].into(), unmeasured: 1 },
             latencies: Vec::new(),
             looks: Looks::default(),
         }
@@ -230,6 +237,10 @@ pub(crate) mod tests {
         assert_eq!(json["faults_by_kind"], json!({ "kill -9": 1, "link cut": 1 }));
         assert_eq!(json["faults"][1], json!({ "kind": "link cut", "place": "inventory", "began": 1_000, "ended": 2_500 }));
         assert_eq!(json["available_per_mille"], 666);
+        assert_eq!(json["recovery_by_kind"]["kill -9"]["max"], 30);
+        let command =
+            "tcc-cluster chaos --store postgres --gateways 3 --seed 7 --minutes 0.05 --clients 4 --orders-per-second 200";
+        assert_eq!(json["command"], command);
         let text = summary().table().to_string();
         assert!(text.contains("fault: kill -9") && text.contains("66.6"), "{text}");
     }

@@ -63,7 +63,7 @@ pub(crate) fn draw(file: &Path, summary: &Summary) -> anyhow::Result<()> {
     let root = SVGBackend::new(file, (WIDTH, ORDERS_HEIGHT + lanes_height + BELOW)).into_drawing_area();
     root.fill(&WHITE).map_err(|error| anyhow!("{error}"))?;
     let (above, below) = root.split_vertically(ORDERS_HEIGHT);
-    let seconds = summary.elapsed.as_secs_f64().max(1.0);
+    let seconds = (summary.conditions.minutes * 60.0).max(1.0);
     orders(&above, summary, seconds).map_err(|error| anyhow!("{error}"))?;
     faults(&below, &lanes, seconds).map_err(|error| anyhow!("{error}"))?;
     root.present().map_err(|error| anyhow!("cannot write {}: {error}", file.display()))
@@ -85,9 +85,9 @@ fn orders(area: &Area<'_>, summary: &Summary, seconds: f64) -> Drawn {
     let most = summary.per_second.iter().copied().max().unwrap_or(0).max(1);
     let caption = format!(
         "{}, {} gateways, seed {}: {} orders acknowledged, {} faults, {}",
-        summary.store,
-        summary.gateways,
-        summary.seed,
+        summary.conditions.store,
+        summary.conditions.gateways,
+        summary.conditions.seed,
         summary.acknowledged,
         summary.inflicted.iter().filter(|one| one.happened).count(),
         summary.violations.in_words(),

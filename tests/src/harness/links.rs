@@ -61,7 +61,7 @@ impl Links {
                 Party::Inventory => peers.inventory,
                 Party::Coupon => peers.coupon,
                 Party::Database(_) => databases.address().context("proxies need a private database server, or SQLite")?,
-                Party::Clients => continue,
+                Party::Clients => anyhow::bail!("nobody connects to clients"),
             };
             links.push(Link { from, to, proxy: Proxy::start(target).await? });
         }
@@ -74,7 +74,7 @@ impl Links {
         &self.0
     }
 
-    /// Those of one party to others, or of others to it.
+    /// Those that lead to a party.
     #[must_use]
     pub fn to(&self, to: Party) -> Vec<&Link> {
         self.0.iter().filter(|link| link.to == to).collect()

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Notify, watch},
+    sync::{oneshot, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -25,6 +25,8 @@ use tokio::{
 const BUFFER_BYTES: usize = 64 * 1024;
 /// What both databases' drivers send to commit, in the clear.
 const COMMIT: &[u8] = b"COMMIT";
+/// After a connection could not be taken.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// One direction of what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +77,8 @@ pub enum Harm {
 
 impl Harm {
     fn fits(self, way: Way, chunk: &[u8]) -> bool {
-        let commits = || chunk.windows(COMMIT.len()).any(|text| text == COMMIT);
         match (self, way) {
-            (Self::LosesCommit | Self::LosesCommitAnswer, Way::Request) => commits(),
+            (Self::LosesCommit | Self::LosesCommitAnswer, Way::Request) => commits(chunk),
             (Self::LosesAnswer, Way::Request) => true,
             (Self::CutsHalfway(half), way) => half == way,
             (Self::LosesCommit | Self::LosesCommitAnswer | Self::LosesAnswer, Way::Answer) => false,
@@ -85,29 +86,56 @@ impl Harm {
     }
 }
 
+/// The word is in other statements too: READ COMMITTED.
+fn commits(chunk: &[u8]) -> bool {
+    let ends = |at: usize| chunk.get(at + COMMIT.len()).is_none_or(|next| !next.is_ascii_alphabetic());
+    chunk.windows(COMMIT.len()).enumerate().any(|(at, text)| text == COMMIT && ends(at))
+}
+
+/// A harm that is to be done, and whom to tell.
+type ToDo = (Harm, oneshot::Sender<()>);
+
 #[derive(Debug)]
 struct Shared {
     target: SocketAddr,
     traffic: watch::Sender<Traffic>,
     /// How often everything was cut.
     cuts: watch::Sender<usize>,
-    harms: Mutex<VecDeque<Harm>>,
-    harmed: watch::Sender<usize>,
+    /// How often it was told to be calm: what was to be harmed before is not.
+    calms: AtomicUsize,
+    harms: Mutex<VecDeque<ToDo>>,
+    touched: AtomicUsize,
 }
 
 impl Shared {
-    fn harms(&self) -> MutexGuard<'_, VecDeque<Harm>> {
+    fn harms(&self) -> MutexGuard<'_, VecDeque<ToDo>> {
         self.harms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next harm, if this is what it waits for.
-    fn harm(&self, way: Way, chunk: &[u8]) -> Option<Harm> {
+    fn harm(&self, way: Way, chunk: &[u8]) -> Option<ToDo> {
         let mut harms = self.harms();
-        if harms.front()?.fits(way, chunk) { harms.pop_front() } else { None }
+        if harms.front()?.0.fits(way, chunk) { harms.pop_front() } else { None }
     }
 
-    fn done(&self) {
-        self.harmed.send_modify(|harmed| *harmed += 1);
+    fn touch(&self) {
+        self.touched.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits for as long as the traffic wants it; false: it was cut off meanwhile.
+    async fn pass(&self, way: Way) -> bool {
+        let (before, mut traffic) = (*self.cuts.borrow(), self.traffic.subscribe());
+        let now = *traffic.borrow_and_update();
+        if now.stalls(way) {
+            self.touch();
+            // The sender lives as long as `self`.
+            let _ = traffic.wait_for(|traffic| !traffic.stalls(way)).await;
+        }
+        if let Traffic::Slow(by) = now {
+            self.touch();
+            sleep(by).await;
+        }
+        *self.cuts.borrow() == before
     }
 }
 
@@ -131,8 +159,9 @@ impl Proxy {
             target,
             traffic: watch::Sender::new(Traffic::Flows),
             cuts: watch::Sender::new(0),
+            calms: AtomicUsize::default(),
             harms: Mutex::default(),
-            harmed: watch::Sender::new(0),
+            touched: AtomicUsize::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -155,27 +184,24 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Done once, after what is still to be done.
-    pub fn harm(&self, harm: Harm) {
-        self.shared.harms().push_back(harm);
+    /// Done once, after what is still to be done. Tells when it is; an error: it was not, and will not be.
+    pub fn harm(&self, harm: Harm) -> oneshot::Receiver<()> {
+        let (tell, done) = oneshot::channel();
+        self.shared.harms().push_back((harm, tell));
+        done
     }
 
     /// Everything flows, and what was to be harmed is not.
     pub fn calm(&self) {
+        self.shared.calms.fetch_add(1, Ordering::SeqCst);
         self.shared.harms().clear();
         self.set(Traffic::Flows);
     }
 
-    /// How often [`Self::harm`] has been done.
+    /// How often anything was held up, slowed down, cut off or refused.
     #[must_use]
-    pub fn harmed(&self) -> usize {
-        *self.shared.harmed.borrow()
-    }
-
-    /// Waits until so much harm has been done since the start.
-    pub async fn until_harmed(&self, times: usize) {
-        // The sender lives in `self`, so this cannot fail.
-        let _ = self.shared.harmed.subscribe().wait_for(|harmed| *harmed >= times).await;
+    pub fn touched(&self) -> usize {
+        self.shared.touched.load(Ordering::SeqCst)
     }
 }
 
@@ -183,10 +209,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            sleep(ACCEPT_AGAIN_AFTER).await;
+            continue;
+        };
         let traffic = *shared.traffic.borrow();
         match traffic {
-            Traffic::Cut => drop(client),
+            Traffic::Cut => shared.touch(),
             Traffic::Flows | Traffic::Stalls | Traffic::StallsOneWay(_) | Traffic::Slow(_) => {
                 connections.spawn(connect(client, Arc::clone(&shared)));
             }
@@ -202,20 +231,32 @@ async fn connect(client: TcpStream, shared: Arc<Shared>) {
     let (mut cuts, mut traffic) = (shared.cuts.subscribe(), shared.traffic.subscribe());
     let losing = Losing::default();
     tokio::select! {
-        // First of all: what stalled until now does not pass on the way out.
-        biased;
-        _ = cuts.changed() => {}
-        _ = traffic.wait_for(|traffic| *traffic == Traffic::Cut) => {}
+        _ = cuts.changed() => shared.touch(),
+        _ = traffic.wait_for(|traffic| *traffic == Traffic::Cut) => shared.touch(),
         () = requests(from_client, to_server, &shared, &losing) => {}
         () = answers(from_server, to_client, &shared, &losing) => {}
     }
 }
 
-/// Set once this connection's request has gone to the server and its answer is to be lost.
+/// Set once a request of this connection has gone to the server and what comes back next is to be lost.
 #[derive(Default)]
-struct Losing {
-    answer: AtomicBool,
-    answered: Notify,
+struct Losing(Mutex<Option<Lost>>);
+
+struct Lost {
+    /// Of [`Shared::calms`]: it counts only until the next.
+    calms: usize,
+    tell: oneshot::Sender<()>,
+}
+
+impl Losing {
+    fn set(&self, lost: Lost) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
+    }
+
+    fn take(&self, shared: &Shared) -> Option<oneshot::Sender<()>> {
+        let lost = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (lost.calms == shared.calms.load(Ordering::SeqCst)).then_some(lost.tell)
+    }
 }
 
 /// From the client to the server, until either is gone or harm has been done.
@@ -223,28 +264,26 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..count];
-        pass(shared, Way::Request).await;
-        let harm = shared.harm(Way::Request, chunk);
-        match harm {
-            None => {
-                if to.write_all(chunk).await.is_err() {
-                    return;
-                }
-                continue;
+        if !shared.pass(Way::Request).await {
+            return;
+        }
+        let calms = shared.calms.load(Ordering::SeqCst);
+        match shared.harm(Way::Request, chunk) {
+            None => {}
+            Some((Harm::LosesCommitAnswer | Harm::LosesAnswer, tell)) => losing.set(Lost { calms, tell }),
+            Some((Harm::LosesCommit, tell)) => {
+                let _ = tell.send(());
+                return;
             }
-            Some(Harm::LosesCommit) => {}
-            Some(Harm::LosesCommitAnswer | Harm::LosesAnswer) => {
-                losing.answer.store(true, Ordering::SeqCst);
-                if to.write_all(chunk).await.is_ok() {
-                    losing.answered.notified().await;
-                }
-            }
-            Some(Harm::CutsHalfway(_)) => {
+            Some((Harm::CutsHalfway(_), tell)) => {
                 let _ = to.write_all(&chunk[..count / 2]).await;
+                let _ = tell.send(());
+                return;
             }
         }
-        shared.done();
-        return;
+        if to.write_all(chunk).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -253,29 +292,21 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..count];
-        pass(shared, Way::Answer).await;
-        if losing.answer.load(Ordering::SeqCst) {
-            losing.answered.notify_one();
-            // The other half ends the connection.
-            std::future::pending::<()>().await;
+        if !shared.pass(Way::Answer).await {
+            return;
         }
-        if shared.harm(Way::Answer, chunk).is_some() {
+        if let Some(tell) = losing.take(shared) {
+            let _ = tell.send(());
+            return;
+        }
+        if let Some((_, tell)) = shared.harm(Way::Answer, chunk) {
             let _ = to.write_all(&chunk[..count / 2]).await;
-            shared.done();
+            let _ = tell.send(());
             return;
         }
         if to.write_all(chunk).await.is_err() {
             return;
         }
-    }
-}
-
-/// Waits for as long as the traffic wants it.
-async fn pass(shared: &Shared, way: Way) {
-    let mut traffic = shared.traffic.subscribe();
-    let traffic = traffic.wait_for(|traffic| !traffic.stalls(way)).await.map(|traffic| *traffic);
-    if let Ok(Traffic::Slow(by)) = traffic {
-        sleep(by).await;
     }
 }
 
@@ -326,13 +357,12 @@ mod tests {
     async fn commits_are_lost_in_the_given_order_and_nothing_else_is() {
         let (address, _server) = server().await;
         let proxy = Proxy::start(address).await.expect("a proxy");
-        proxy.harm(Harm::LosesCommitAnswer);
-        proxy.harm(Harm::LosesCommit);
-        for lost in 1..=2 {
+        for harmed in [proxy.harm(Harm::LosesCommitAnswer), proxy.harm(Harm::LosesCommit)] {
             let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
             assert_eq!(ask(&mut connection, b"SELECT").await, Some(6));
+            assert_eq!(ask(&mut connection, b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await, Some(47));
             assert_eq!(ask(&mut connection, b"COMMIT").await, None);
-            proxy.until_harmed(lost).await;
+            harmed.await.expect("it is done");
         }
         let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
         assert_eq!(ask(&mut connection, b"COMMIT").await, Some(6));
@@ -342,23 +372,25 @@ mod tests {
     async fn an_answer_is_lost_after_its_request_has_arrived() {
         let (address, _server) = server().await;
         let proxy = Proxy::start(address).await.expect("a proxy");
-        proxy.harm(Harm::LosesAnswer);
+        let mut harmed = proxy.harm(Harm::LosesAnswer);
+        harmed.try_recv().expect_err("nothing was asked yet");
         let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
         assert_eq!(ask(&mut connection, b"SELECT").await, None);
-        assert_eq!(proxy.harmed(), 1);
+        harmed.await.expect("it is done");
     }
 
     #[tokio::test]
     async fn half_of_a_request_arrives_and_then_nothing() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let proxy = Proxy::start(listener.local_addr().expect("its address")).await.expect("a proxy");
-        proxy.harm(Harm::CutsHalfway(Way::Request));
+        let harmed = proxy.harm(Harm::CutsHalfway(Way::Request));
         let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
         connection.write_all(b"SELECT").await.expect("the proxy listens");
         let (mut server, _) = listener.accept().await.expect("a connection");
         let mut arrived = Vec::new();
         server.read_to_end(&mut arrived).await.expect("an orderly end");
         assert_eq!(arrived, b"SEL");
+        harmed.await.expect("it is done");
     }
 
     #[tokio::test(start_paused = true)]
@@ -371,5 +403,34 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(5), &mut asked).await.is_err(), "an answer came");
         proxy.calm();
         assert_eq!(asked.await, Some(6), "the request had arrived, and its answer waited");
+        assert_eq!(proxy.touched(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_stalled_is_lost_if_it_is_cut() {
+        let (address, _server) = server().await;
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
+        assert_eq!(ask(&mut connection, b"SELECT").await, Some(6));
+        assert_eq!(proxy.touched(), 0);
+        proxy.set(Traffic::Stalls);
+        connection.write_all(b"SELECT").await.expect("the proxy listens");
+        while proxy.touched() == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        proxy.cut();
+        proxy.calm();
+        assert_eq!(connection.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
+    }
+
+    #[tokio::test]
+    async fn what_was_to_be_harmed_is_not_once_all_is_calm() {
+        let (address, _server) = server().await;
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        let harmed = proxy.harm(Harm::LosesCommit);
+        proxy.calm();
+        harmed.await.expect_err("it will not be done");
+        let mut connection = TcpStream::connect(proxy.address()).await.expect("a connection");
+        assert_eq!(ask(&mut connection, b"COMMIT").await, Some(6));
     }
 }

@@ -155,6 +155,7 @@ mod tests {
             order_id: "id".to_owned(),
             status: OrderStatus::Confirmed,
             gateway: 0,
+            with_coupon: false,
             sent: at(0),
             at: at(millis),
         };

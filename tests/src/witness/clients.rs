@@ -26,7 +26,7 @@ use tcc_proto::{
 use tcc_types::{Clock, Entropy, SystemClock, SystemEntropy};
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
@@ -178,16 +178,18 @@ impl Clients {
         let period = orders_per_second.map(|rate| Duration::from_secs(1) * clients / rate);
         let (stop, counters) = (CancellationToken::new(), Arc::new(Counters::default()));
         let mut tasks = JoinSet::new();
-        for number in 0..clients as usize {
+        for number in 0..clients {
             let client = Client {
-                at: number % gateways.len(),
+                at: number as usize % gateways.len(),
                 gateways: gateways.to_vec(),
                 coupons: coupons.clone(),
                 counters: Arc::clone(&counters),
                 started,
                 history: History::default(),
             };
-            tasks.spawn(client.order_until(stop.clone(), period));
+            // One after the other, and not all in one moment of each period.
+            let first = period.map(|period| tokio::time::Instant::now() + period * number / clients);
+            tasks.spawn(client.order_until(stop.clone(), first.zip(period)));
         }
         Self { tasks, stop, counters }
     }
@@ -246,6 +248,14 @@ pub(crate) struct Counters {
     pub(crate) acknowledged: AtomicU64,
 }
 
+/// Whom a client asked, when, and when it had its answer; since the beginning.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    gateway: usize,
+    sent: Duration,
+    at: Duration,
+}
+
 /// One client.
 #[derive(Debug)]
 struct Client {
@@ -259,9 +269,9 @@ struct Client {
 }
 
 impl Client {
-    /// Orders until it is told to stop, one order in each `period` if there is one. What is under way then still gets its answer.
-    async fn order_until(mut self, stop: CancellationToken, period: Option<Duration>) -> History {
-        let mut ticks = period.map(interval);
+    /// Orders until it is told to stop, at this pace if there is one. What is under way then still gets its answer.
+    async fn order_until(mut self, stop: CancellationToken, pace: Option<(tokio::time::Instant, Duration)>) -> History {
+        let mut ticks = pace.map(|(first, period)| interval_at(first, period));
         if let Some(ticks) = &mut ticks {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
@@ -294,8 +304,12 @@ impl Client {
         let pay_by = (kind == Kind::HoldLeft).then(|| tcc_wire::timestamp_to_proto(pay_by));
         let request =
             CreateOrderRequest { order_key: order_key.to_owned(), user_id, lines, coupon_id, hold: kind.holds(), pay_by };
+        if matches!(kind, Kind::TooMany | Kind::HoldCancel | Kind::HoldLeft) {
+            self.history.never_confirmed.insert(order_key.to_owned());
+        }
+        let sent = Instant::now();
         match kind {
-            Kind::AtOnce => self.at_once(&request).await,
+            Kind::AtOnce => self.at_once(&request).await?,
             Kind::Abandoned => return self.abandon(request).await,
             Kind::Plain
             | Kind::WithCoupon
@@ -306,7 +320,6 @@ impl Client {
             | Kind::HoldLeft
             | Kind::Repeated => {}
         }
-        let sent = Instant::now();
         let order = match self.create(&request).await {
             // Its time was over before a gateway could begin it.
             Err(status) if kind == Kind::HoldLeft && status.code() == Code::InvalidArgument && sent.elapsed() >= LEFT_FOR => {
@@ -314,8 +327,7 @@ impl Client {
             }
             answer => answer?,
         };
-        self.history.latencies.push(sent.elapsed());
-        self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.acknowledged(sent);
         match kind {
             Kind::Plain | Kind::WithCoupon | Kind::Scarce | Kind::TooMany | Kind::HoldLeft | Kind::AtOnce | Kind::Abandoned => {
             }
@@ -328,30 +340,49 @@ impl Client {
         Ok(())
     }
 
+    fn acknowledged(&mut self, sent: Instant) {
+        self.history.latencies.push(sent.elapsed());
+        self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Every gateway is sent the same at the same time; who answers is noted.
-    async fn at_once(&mut self, request: &CreateOrderRequest) {
-        let sent = self.started.elapsed();
+    async fn at_once(&mut self, request: &CreateOrderRequest) -> Result<(), Status> {
+        let (started, sent) = (self.started, self.started.elapsed());
         let calls = self.gateways.iter().cloned().map(|mut gateway| {
             let request = request.clone();
-            async move { timeout(ATTEMPT_WITHIN, gateway.create_order(request)).await }
+            async move {
+                let answer = timeout(ATTEMPT_WITHIN, gateway.create_order(request)).await;
+                (answer, started.elapsed())
+            }
         });
-        for (gateway, answer) in join_all(calls).await.into_iter().enumerate() {
-            let order = answer.ok().and_then(Result::ok).and_then(|answer| answer.into_inner().order);
-            if let Some(order) = order.filter(|order| order.status() != OrderStatus::Pending) {
-                self.note(&request.order_key, &order, gateway, sent);
+        for (gateway, (answer, at)) in join_all(calls).await.into_iter().enumerate() {
+            match answer {
+                Ok(Ok(answer)) => {
+                    let order = answer.into_inner().order.ok_or_else(no_order)?;
+                    if order.status() != OrderStatus::Pending {
+                        self.note(&request.order_key, &order, Asked { gateway, sent, at });
+                    }
+                }
+                Ok(Err(status)) if !is_repeatable(&status) => return Err(status),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
+        Ok(())
     }
 
     /// Sends it and goes away, soon or at once.
     async fn abandon(&mut self, request: CreateOrderRequest) -> Result<(), Status> {
-        let sent = self.started.elapsed();
+        let (began, sent) = (Instant::now(), self.started.elapsed());
         let mut gateway = self.gateways[self.at].clone();
         let answer = timeout(SystemEntropy.jitter(PATIENCE_MAX), gateway.create_order(request.clone())).await;
         match answer {
             Ok(Ok(answer)) => match answer.into_inner().order.ok_or_else(no_order)? {
                 order if order.status() == OrderStatus::Pending => self.history.abandoned.push(request),
-                order => self.note(&request.order_key, &order, self.at, sent),
+                order => {
+                    let asked = Asked { gateway: self.at, sent, at: self.started.elapsed() };
+                    self.note(&request.order_key, &order, asked);
+                    self.acknowledged(began);
+                }
             },
             Ok(Err(status)) if !is_repeatable(&status) => return Err(status),
             Ok(Err(_)) | Err(_) => self.history.abandoned.push(request),
@@ -374,6 +405,9 @@ impl Client {
         let Order { order_id, order_key, .. } = order;
         // A client may well decide through another gateway than the one that it ordered at.
         self.at = (self.at + 1) % self.gateways.len();
+        if kind == Kind::HoldConfirm {
+            self.history.to_be_confirmed.insert(order_key.clone());
+        }
         let decide = |mut gateway: OrderServiceClient<Channel>| {
             let order_id = order_id.clone();
             async move {
@@ -398,7 +432,7 @@ impl Client {
             let answer = timeout(ATTEMPT_WITHIN, call(self.gateways[self.at].clone())).await;
             let status = match answer {
                 Ok(Ok(Some(order))) if order.status() != OrderStatus::Pending => {
-                    self.note(order_key, &order, self.at, sent);
+                    self.note(order_key, &order, Asked { gateway: self.at, sent, at: self.started.elapsed() });
                     return Ok(order);
                 }
                 Ok(Ok(Some(_))) => Status::unavailable("the order is still pending"),
@@ -419,10 +453,14 @@ impl Client {
         }
     }
 
-    fn note(&mut self, order_key: &str, order: &Order, gateway: usize, sent: Duration) {
+    fn note(&mut self, order_key: &str, order: &Order, asked: Asked) {
+        let Asked { gateway, sent, at } = asked;
         let (order_id, status) = (order.order_id.clone(), order.status());
-        let at = self.started.elapsed();
-        self.history.told.push(Told { order_key: order_key.to_owned(), order_id, status, gateway, sent, at });
+        if order.order_key != order_key || status == OrderStatus::Unspecified {
+            self.history.problems.push(format!("whoever asked for {order_key} was told of {order:?}"));
+        }
+        let with_coupon = !order.coupon_id.is_empty();
+        self.history.told.push(Told { order_key: order_key.to_owned(), order_id, status, gateway, with_coupon, sent, at });
     }
 
     async fn issue(&self, order_key: &str, user_id: &str) -> Result<String, Status> {
@@ -448,6 +486,11 @@ fn no_order() -> Status {
 
 fn sku(number: u64) -> String {
     format!("sku-{:02}", number % SKUS)
+}
+
+/// One of which there is more than any run orders.
+pub(crate) fn plentiful_sku() -> String {
+    sku(1)
 }
 
 /// Half of the orders are for one SKU.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::time::sleep;
+use tcc_types::Gid;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::evidence::Decided;
@@ -15,6 +16,9 @@ use crate::harness::{AnyRow, Snapshot, Store};
 /// Between two looks: so long at least, and so many times as long as the last one took, so that it costs the system little.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_FACTOR: u32 = 20;
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A look that takes longer found a database that is silent.
+const LOOK_WITHIN: Duration = Duration::from_secs(20);
 /// Sentences that are kept.
 const SENTENCES_MAX: usize = 50;
 
@@ -39,13 +43,15 @@ impl Decisions {
     /// Looks until it is told to stop. A database that is down is looked at later.
     pub(crate) async fn watch(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            let began = Instant::now();
-            // What a server that is down says is no matter here.
-            let _ = self.look().await;
-            let pause = PAUSE_MIN.max(began.elapsed() * PAUSE_FACTOR);
+            let look = async {
+                let began = Instant::now();
+                // A server may be down: that is what is tried here. What is read is checked.
+                let looked = self.look().await.is_ok();
+                sleep(if looked { (began.elapsed() * PAUSE_FACTOR).clamp(PAUSE_MIN, PAUSE_MAX) } else { PAUSE_MIN }).await;
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sleep(pause) => {}
+                () = look => {}
             }
         }
     }
@@ -55,12 +61,31 @@ impl Decisions {
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn look(&mut self) -> anyhow::Result<()> {
-        let sql = "SELECT gid, status FROM tcc_log_transactions";
-        let rows = Snapshot::begin(self.store, &self.url).await?.all(sql).await.context("the log cannot be read")?;
+        let rows = timeout(LOOK_WITHIN, self.read()).await.context("the log is silent")?.context("the log cannot be read")?;
         let row = |row: &AnyRow| anyhow::Ok((row.bytes(0)?, Decided::of(row.integer(1)?)?));
-        self.see(rows.iter().map(row).collect::<anyhow::Result<_>>()?);
+        match rows.iter().map(row).collect::<anyhow::Result<_>>() {
+            Ok(now) => self.see(now),
+            Err(error) => self.note(format!("{error:#}")),
+        }
         self.looks += 1;
         Ok(())
+    }
+
+    async fn read(&self) -> sqlx::Result<Vec<AnyRow>> {
+        let mut log = Snapshot::begin(self.store, &self.url).await?;
+        let rows = log.all("SELECT gid, status FROM tcc_log_transactions").await?;
+        match self.store {
+            Store::Sqlite | Store::Postgres => {}
+            // Without a binary log InnoDB shows commits a moment before they are on disk, and these servers are killed.
+            Store::Mysql => drop(log.all("FLUSH ENGINE LOGS").await?),
+        }
+        Ok(rows)
+    }
+
+    fn note(&mut self, sentence: String) {
+        if self.changed.len() < SENTENCES_MAX {
+            self.changed.push(sentence);
+        }
     }
 
     /// How many have been seen decided.
@@ -69,22 +94,19 @@ impl Decisions {
     }
 
     fn see(&mut self, now: BTreeMap<Vec<u8>, Decided>) {
-        for (gid, before) in &self.seen {
-            let sentence = match now.get(gid) {
-                Some(now) if before.may_become(*now) => continue,
-                Some(now) => format!("the log said {before:?} of {} and then {now:?}", hexadecimal(gid)),
-                None => format!("the log said {before:?} of {} and then has it no more", hexadecimal(gid)),
-            };
-            if self.changed.len() < SENTENCES_MAX {
-                self.changed.push(sentence);
+        for (gid, before) in std::mem::take(&mut self.seen) {
+            match now.get(&gid) {
+                Some(now) if before.may_become(*now) => {}
+                Some(now) => self.note(format!("the log said {before:?} of {} and then {now:?}", named(&gid))),
+                None => self.note(format!("the log said {before:?} of {} and then has it no more", named(&gid))),
             }
         }
         self.seen = now;
     }
 }
 
-fn hexadecimal(gid: &[u8]) -> String {
-    gid.iter().map(|byte| format!("{byte:02x}")).collect()
+fn named(gid: &[u8]) -> String {
+    Gid::from_bytes(gid).map_or_else(|_| format!("{gid:?}"), |gid| gid.to_string())
 }
 
 #[cfg(test)]
@@ -109,6 +131,6 @@ mod tests {
         for broken in [[Confirm, Cancel], [Cancel, Nothing], [Confirmed, Confirm], [Cancelled, Confirmed]] {
             assert_eq!(seen(&broken.map(Some)).len(), 1, "{broken:?}");
         }
-        assert_eq!(seen(&[Some(Confirm), None]), ["the log said Confirm of ab and then has it no more"]);
+        assert_eq!(seen(&[Some(Confirm), None]), ["the log said Confirm of [171] and then has it no more"]);
     }
 }

@@ -38,14 +38,12 @@ impl Looks {
 
     fn add(&mut self, run: Result<Report, Error>) {
         let sentences: Vec<String> = match run {
-            Ok(report) if report.counts.left_out == 0 => {
-                self.ended += 1;
+            Ok(report) => {
+                let whole = report.counts.left_out == 0;
+                *(if whole { &mut self.ended } else { &mut self.cut_short }) += 1;
                 self.in_flight += report.counts.in_flight;
+                // What disagrees does so whatever else was left out.
                 report.disagreements.iter().map(|finding| format!("the reconciler says: {finding}")).collect()
-            }
-            Ok(_) => {
-                self.cut_short += 1;
-                Vec::new()
             }
             // A database may be down: that is what is tried here.
             Err(error) => {

@@ -9,7 +9,7 @@ mod progress;
 mod verdict;
 
 pub(crate) use self::{
-    clients::{Clients, Pace, ask_for_abandoned, stock_up},
+    clients::{Clients, Pace, ask_for_abandoned, plentiful_sku, stock_up},
     decisions::Decisions,
     evidence::evidence,
     history::{History, Told},

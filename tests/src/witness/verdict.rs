@@ -101,19 +101,23 @@ pub(crate) fn violations(history: &History, evidence: &Evidence) -> Violations {
         if let Some(sentence) = contradicted(order_id, &order, stored) {
             found.contradicted.push(sentence);
         }
+        if let Some(sentence) = turned(order_id, &order) {
+            found.contradicted.push(sentence);
+        }
     }
+    found.contradicted.extend(against_their_will(history, evidence));
     found
 }
 
 /// What the clients were told of one order.
 struct Order<'a> {
     order_key: &'a str,
-    statuses: Vec<OrderStatus>,
+    told: Vec<&'a Told>,
 }
 
 impl Order<'_> {
     fn was(&self, status: OrderStatus) -> bool {
-        self.statuses.contains(&status)
+        self.told.iter().any(|told| told.status == status)
     }
 }
 
@@ -130,8 +134,9 @@ fn by_id(stored: &[Stored]) -> BTreeMap<&str, Fate> {
 
 fn told_by_id(history: &History) -> BTreeMap<&str, Order<'_>> {
     let mut orders: BTreeMap<&str, Order<'_>> = BTreeMap::new();
-    for Told { order_key, order_id, status, .. } in &history.told {
-        orders.entry(order_id).or_insert_with(|| Order { order_key, statuses: Vec::new() }).statuses.push(*status);
+    for told in &history.told {
+        let order = || Order { order_key: &told.order_key, told: Vec::new() };
+        orders.entry(&told.order_id).or_insert_with(order).told.push(told);
     }
     orders
 }
@@ -143,6 +148,9 @@ fn lost(order_id: &str, order: &Order<'_>, stored: Fates) -> Option<String> {
         return Some(format!(
             "order {key} ({order_id}) was acknowledged as confirmed; its transaction is {log:?}, its row {row:?}"
         ));
+    }
+    if order.was(OrderStatus::Cancelled) && log.is_none() {
+        return Some(format!("order {key} ({order_id}) was acknowledged as cancelled; the log has no such transaction"));
     }
     if order.was(OrderStatus::Held) && (log.is_none() || row.is_none()) {
         return Some(format!("order {key} ({order_id}) was acknowledged as held; its transaction is {log:?}, its row {row:?}"));
@@ -164,12 +172,30 @@ fn contradicted(order_id: &str, order: &Order<'_>, stored: Fates) -> Option<Stri
         .then(|| format!("order {key} ({order_id}) was acknowledged as cancelled; its transaction is {log:?}, its row {row:?}"))
 }
 
+/// Whoever asks after an order was decided is told so.
+fn turned(order_id: &str, order: &Order<'_>) -> Option<String> {
+    let decided = order.told.iter().filter(|told| told.status != OrderStatus::Held).map(|told| told.at).min()?;
+    let held = order.told.iter().find(|told| told.status == OrderStatus::Held && told.sent > decided)?;
+    let key = order.order_key;
+    Some(format!("order {key} ({order_id}) was acknowledged as decided at {decided:?} and as held at {:?}", held.at))
+}
+
+/// What became of an order is what whoever placed it had asked for.
+fn against_their_will(history: &History, evidence: &Evidence) -> Vec<String> {
+    let stored = || evidence.transactions.iter().chain(&evidence.orders);
+    let confirmed = stored().filter(|one| one.fate == Fate::Confirmed && history.never_confirmed.contains(&one.order_key));
+    let confirmed = confirmed.map(|one| format!("order {} is confirmed, and nobody asked for that", one.order_key));
+    let cancelled = stored().filter(|one| one.fate == Fate::Cancelled && history.to_be_confirmed.contains(&one.order_key));
+    let cancelled = cancelled.map(|one| format!("order {} was held, is cancelled, and nobody asked for that", one.order_key));
+    confirmed.chain(cancelled).collect()
+}
+
 fn doubled(history: &History, evidence: &Evidence) -> Vec<String> {
     let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for one in &history.told {
         told.entry(&one.order_key).or_default().insert(&one.order_id);
     }
-    let mut alive: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut alive = told.clone();
     for one in evidence.transactions.iter().chain(&evidence.orders) {
         match one.fate {
             Fate::Open | Fate::Confirmed => {
@@ -179,12 +205,11 @@ fn doubled(history: &History, evidence: &Evidence) -> Vec<String> {
         }
     }
     let twice = |ids: &&BTreeSet<&str>| ids.len() > 1;
-    let keys: BTreeSet<&str> = told.keys().chain(alive.keys()).copied().collect();
-    let sentence = |key: &str| {
+    let sentence = |(key, ids): (&&str, &BTreeSet<&str>)| {
         let by_clients = told.get(key).filter(twice).map(|ids| format!("clients were told the ids {ids:?} for {key}"));
-        by_clients.or_else(|| alive.get(key).filter(twice).map(|ids| format!("orders {ids:?} of {key} are not cancelled")))
+        by_clients.unwrap_or_else(|| format!("of {ids:?}, all of {key}, more than one was told of or is not cancelled"))
     };
-    keys.into_iter().filter_map(sentence).collect()
+    alive.iter().filter(|(_, ids)| twice(ids)).map(sentence).collect()
 }
 
 fn oversold(evidence: &Evidence) -> Vec<String> {

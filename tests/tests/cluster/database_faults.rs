@@ -70,9 +70,7 @@ async fn lose(stage: &Stage, owners: &[Owner]) -> anyhow::Result<()> {
     for number in 0..LOST {
         let harm = if number % 2 == 0 { Harm::LosesCommitAnswer } else { Harm::LosesCommit };
         for link in stage.links().to(Party::Database(owners[number / 2 % owners.len()])) {
-            let before = link.proxy.harmed();
-            link.proxy.harm(harm);
-            timeout(WITHIN, link.proxy.until_harmed(before + 1)).await?;
+            timeout(WITHIN, link.proxy.harm(harm)).await??;
         }
     }
     Ok(())

@@ -3,7 +3,15 @@ use std::time::Duration;
 use super::*;
 
 fn told(key: &str, id: &str, status: OrderStatus) -> Told {
-    Told { order_key: key.to_owned(), order_id: id.to_owned(), status, gateway: 0, sent: Duration::ZERO, at: Duration::ZERO }
+    Told {
+        order_key: key.to_owned(),
+        order_id: id.to_owned(),
+        status,
+        gateway: 0,
+        with_coupon: false,
+        sent: Duration::ZERO,
+        at: Duration::ZERO,
+    }
 }
 
 fn stored(key: &str, id: &str, fate: Fate) -> Stored {
@@ -91,8 +99,9 @@ fn a_held_order_that_is_not_there_is_lost() {
 
 #[test]
 fn two_ids_told_for_one_key_are_doubled() {
-    let (mut history, evidence) = sound();
+    let (mut history, mut evidence) = sound();
     history.told.push(told("k-2", "id-7", OrderStatus::Cancelled));
+    evidence.transactions.push(stored("k-2", "id-7", Fate::Cancelled));
     assert_eq!(counts(&history, &evidence), [0, 1, 0, 0, 0]);
 }
 
@@ -143,4 +152,42 @@ fn more_sold_or_promised_than_there_was_is_oversold() {
         evidence.shelves.insert("apple".to_owned(), shelf);
         assert_eq!(counts(&history, &evidence), [0, 0, 1, 0, 0], "{shelf:?}");
     }
+}
+
+#[test]
+fn a_living_order_beside_the_one_that_clients_were_told_of_is_doubled() {
+    let (history, mut evidence) = sound();
+    evidence.transactions.push(stored("k-2", "id-9", Fate::Confirmed));
+    assert_eq!(counts(&history, &evidence), [0, 1, 0, 0, 0], "clients were told that id-2 is cancelled");
+}
+
+#[test]
+fn a_cancelled_order_that_the_log_does_not_have_is_lost() {
+    let (history, mut evidence) = sound();
+    evidence.transactions.retain(|row| row.order_id != "id-2");
+    assert_eq!(counts(&history, &evidence), [1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_nobody_asked_for_is_contradicted() {
+    let (mut history, evidence) = sound();
+    history.never_confirmed.insert("k-2".to_owned());
+    history.to_be_confirmed.insert("k-3".to_owned());
+    assert_eq!(counts(&history, &evidence), [0; 5]);
+    history.never_confirmed.insert("k-3".to_owned());
+    assert_eq!(counts(&history, &evidence), [0, 0, 0, 0, 2], "in the log and in the orders");
+    history.never_confirmed.clear();
+    history.to_be_confirmed.insert("k-4".to_owned());
+    assert_eq!(counts(&history, &evidence), [0, 0, 0, 0, 2]);
+}
+
+#[test]
+fn an_order_that_is_told_as_held_after_it_was_told_as_decided_is_contradicted() {
+    let (mut history, evidence) = sound();
+    assert_eq!(counts(&history, &evidence), [0; 5]);
+    for told in history.told.iter_mut().filter(|told| told.order_id == "id-3") {
+        let [sent, at] = if told.status == OrderStatus::Held { [30, 40] } else { [10, 20] };
+        (told.sent, told.at) = (Duration::from_millis(sent), Duration::from_millis(at));
+    }
+    assert_eq!(counts(&history, &evidence), [0, 0, 0, 0, 1]);
 }
