@@ -44,7 +44,7 @@ async fn chaos(store: Store, seed: u64) -> anyhow::Result<Summary> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_in_chaos_loses_doubles_oversells_leaks_and_contradicts_nothing() -> anyhow::Result<()> {
-    let summary = chaos(Store::Postgres, 1).await?;
+    let summary = chaos(Store::Postgres, 5).await?;
     assert!(summary.faults().contains_key("kill -9 of the database"), "{:?}", summary.faults());
     Ok(())
 }
