@@ -153,8 +153,8 @@ impl Server {
         self.run(&mut running)
     }
 
-    /// From now on neither it nor a process that it starts can write a file beyond so many bytes, as if the disk were full; `None`:
-    /// however long. It may end of that. Does nothing if it is not running.
+    /// From now on neither it nor a process that it starts can write a file beyond so many bytes; `None`: however long. That is harder
+    /// than a full disk: what is there cannot be written over either, and the server may end of it. Does nothing if it is not running.
     ///
     /// # Errors
     /// There is no `prlimit` on this machine.

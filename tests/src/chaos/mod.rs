@@ -18,7 +18,6 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tcc_proto::order::v1::{CreateOrderRequest, OrderLine, OrderStatus};
-use tcc_service::shutdown;
 use tcc_types::{Entropy, SystemEntropy};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,15 +31,11 @@ use self::{
 use crate::{
     harness::{Cluster, ClusterConfig, Owner, Party, Scope, ServerChoice, Store, broken_rules, order_with_retry},
     witness::{
-        Clients, Decisions, Fate, History, Looks, Pace, Progress, ask_for_abandoned, evidence, plentiful_sku, stock_up,
-        violations,
+        Clients, Decisions, Ending, Fate, GRACE_MS, History, Looks, Pace, Progress, QUIET_WITHIN, ask_for_abandoned, end,
+        evidence, plentiful_sku, stock_up, violations,
     },
 };
 
-/// After faults have stopped, everything ends within this, or the verdict is bad.
-const QUIET_WITHIN: Duration = Duration::from_secs(120);
-/// The grace of the reconciler that looks on.
-const GRACE_MS: u64 = 2_000;
 /// Once all is mended, each gateway places an order within this.
 const PLACES_WITHIN: Duration = Duration::from_secs(60);
 /// Every answer is kept until the end, and the whole log is read again and again: more takes several runs.
@@ -87,26 +82,13 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 /// Runs it and prints the figures and the verdict.
 pub async fn run(args: ChaosArgs) -> ExitCode {
-    let shutdown = shutdown::on_signal();
-    let work = async {
+    end(async {
         let binary = std::env::current_exe().context("where this binary is")?;
-        attempt(&args, binary).await
-    };
-    let summary = tokio::select! {
-        summary = work => summary,
-        // Dropped, the cluster kills its processes, also those that stand still.
-        () = shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match summary {
-        Ok(summary) => {
-            println!("{}\n{}", summary.table(), summary.verdict());
-            ExitCode::from(u8::from(summary.sentences().next().is_some()))
-        }
-        Err(error) => {
-            println!("error: {error:#}\nverdict: none, it did not come to its end");
-            ExitCode::from(2)
-        }
-    }
+        let summary = attempt(&args, binary).await?;
+        let well = summary.sentences().next().is_none();
+        Ok(Ending { table: summary.table().to_string(), verdict: summary.verdict(), well })
+    })
+    .await
 }
 
 /// Runs it on a cluster of the given binary.

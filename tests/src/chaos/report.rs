@@ -1,6 +1,6 @@
 //! What came of it, as text and as JSON.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::Table;
 use serde_json::{Value, json};
@@ -12,11 +12,8 @@ use super::{
 };
 use crate::{
     cli::{align_right, table},
-    witness::{Looks, Violations},
+    witness::{Looks, Violations, verdict},
 };
-
-/// Sentences that are printed; the counts tell of the rest.
-const PRINTED_MAX: usize = 50;
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -109,14 +106,10 @@ impl Summary {
     /// What is printed last.
     #[must_use]
     pub fn verdict(&self) -> String {
-        let mut text = String::new();
-        for sentence in self.sentences().take(PRINTED_MAX) {
-            let _ = writeln!(text, "broken: {sentence}");
-        }
         let (counts, changed, other) = (self.violations.in_words(), self.changed.len(), self.broken.len());
-        let books = if text.is_empty() { "books balance" } else { "something is broken" };
-        let _ = write!(text, "verdict: {counts}, {changed} decisions changed, {other} other rules broken; {books}");
-        text
+        let books = if self.sentences().next().is_none() { "books balance" } else { "something is broken" };
+        let words = format!("{counts}, {changed} decisions changed, {other} other rules broken; {books}");
+        verdict(self.sentences(), &words)
     }
 
     /// Everything, for programs. Times are milliseconds.

@@ -26,13 +26,11 @@ use self::{
 use crate::{
     harness::{Cluster, ClusterConfig, Owner, Scope, broken_rules},
     store_args::StoreArgs,
-    witness::{Clients, Fate, History, Looks, Pace, Progress, ask_for_abandoned, evidence, stock_up, violations},
+    witness::{
+        Clients, Ending, Fate, GRACE_MS, History, Looks, Pace, Progress, QUIET_WITHIN, ask_for_abandoned, end, evidence,
+        stock_up, violations,
+    },
 };
-
-/// After faults have stopped, everything ends within this, or the verdict is bad.
-const QUIET_WITHIN: Duration = Duration::from_secs(120);
-/// The grace of the reconciler that looks on.
-const GRACE_MS: u64 = 2_000;
 
 /// What is killed how often, and under which load.
 #[derive(Clone, Debug, Args)]
@@ -66,21 +64,13 @@ pub struct SurviveArgs {
 
 /// Runs it and prints the figures and the verdict.
 pub async fn run(args: SurviveArgs) -> ExitCode {
-    let binary = std::env::current_exe().context("where this binary is");
-    let summary = match binary {
-        Ok(binary) => attempt(&args, binary).await,
-        Err(error) => Err(error),
-    };
-    match summary {
-        Ok(summary) => {
-            println!("{}\n{}", summary.table(), summary.verdict());
-            ExitCode::from(u8::from(summary.sentences().next().is_some()))
-        }
-        Err(error) => {
-            println!("error: {error:#}\nverdict: none, it did not come to its end");
-            ExitCode::from(2)
-        }
-    }
+    end(async {
+        let binary = std::env::current_exe().context("where this binary is")?;
+        let summary = attempt(&args, binary).await?;
+        let well = summary.sentences().next().is_none();
+        Ok(Ending { table: summary.table().to_string(), verdict: summary.verdict(), well })
+    })
+    .await
 }
 
 /// Runs it on a cluster of the given binary.

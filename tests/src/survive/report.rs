@@ -1,17 +1,14 @@
 //! The figures as an aligned table, and the verdict.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use comfy_table::Table;
 
 use super::strikes::Target;
 use crate::{
     cli::{align_right, table},
-    witness::{Looks, Violations},
+    witness::{Looks, Violations, verdict},
 };
-
-/// Sentences that are printed; the counts tell of the rest.
-const PRINTED_MAX: usize = 50;
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -139,18 +136,11 @@ impl Summary {
     /// What is printed last.
     #[must_use]
     pub fn verdict(&self) -> String {
-        let all = self.sentences().count();
-        if all == 0 {
+        if self.sentences().next().is_none() {
             return "verdict: nothing lost, doubled, oversold, leaked or contradicted; books balance".to_owned();
         }
-        let mut text = String::new();
-        for sentence in self.sentences().take(PRINTED_MAX) {
-            let _ = writeln!(text, "broken: {sentence}");
-        }
-        let counts = self.violations.in_words();
-        let other = self.broken.len();
-        let _ = write!(text, "verdict: {counts}, {other} other rules broken");
-        text
+        let words = format!("{}, {} other rules broken", self.violations.in_words(), self.broken.len());
+        verdict(self.sentences(), &words)
     }
 }
 

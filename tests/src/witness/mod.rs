@@ -2,6 +2,7 @@
 
 mod clients;
 mod decisions;
+mod ending;
 mod evidence;
 mod history;
 mod looks;
@@ -11,6 +12,7 @@ mod verdict;
 pub(crate) use self::{
     clients::{Clients, Pace, ask_for_abandoned, plentiful_sku, stock_up},
     decisions::Decisions,
+    ending::{Ending, GRACE_MS, QUIET_WITHIN, end, verdict},
     evidence::evidence,
     history::{History, Told},
     looks::Looks,

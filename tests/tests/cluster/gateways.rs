@@ -192,7 +192,7 @@ async fn orders_go_on_while_gateways_are_killed_and_asked_to_end(store: Store) -
     stage.finish().await
 }
 
-// It has slept through its lease, and others have ended what it had begun: what it still believes must not change that.
+// While it slept, others have decided what it holds in memory: what it still believes must not change that.
 async fn a_gateway_that_was_frozen_does_no_harm_when_it_goes_on(store: Store) -> anyhow::Result<()> {
     let stage = three_on(store).await?;
     let hold = |number: u32| held(order(&format!("k-{number}"), &[("apple", 1)]));
