@@ -58,10 +58,12 @@ pub(crate) enum Disturbance {
     CutsRequest,
     /// Half of an answer arrives.
     CutsAnswer,
+    /// A connection goes silent for good, and nobody is told.
+    Swallows,
 }
 
 impl Disturbance {
-    const ANYWHERE: [Self; 8] = [
+    const ANYWHERE: [Self; 9] = [
         Self::Cut,
         Self::Drop,
         Self::Delay,
@@ -70,6 +72,7 @@ impl Disturbance {
         Self::LosesAnswer,
         Self::CutsRequest,
         Self::CutsAnswer,
+        Self::Swallows,
     ];
 
     /// What becomes of everything on the link.
@@ -80,9 +83,12 @@ impl Disturbance {
             Self::RequestsStall => Traffic::StallsOneWay(Way::Request),
             Self::AnswersStall => Traffic::StallsOneWay(Way::Answer),
             Self::Slow(millis) => Traffic::Slow(Duration::from_millis(millis)),
-            Self::LosesCommit | Self::LosesCommitAnswer | Self::LosesAnswer | Self::CutsRequest | Self::CutsAnswer => {
-                Traffic::Flows
-            }
+            Self::LosesCommit
+            | Self::LosesCommitAnswer
+            | Self::LosesAnswer
+            | Self::CutsRequest
+            | Self::CutsAnswer
+            | Self::Swallows => Traffic::Flows,
         }
     }
 
@@ -95,6 +101,7 @@ impl Disturbance {
             Self::LosesAnswer => Some(Harm::LosesAnswer),
             Self::CutsRequest => Some(Harm::CutsHalfway(Way::Request)),
             Self::CutsAnswer => Some(Harm::CutsHalfway(Way::Answer)),
+            Self::Swallows => Some(Harm::Swallows),
         }
     }
 }
@@ -120,6 +127,7 @@ impl Fault {
                 Disturbance::LosesAnswer => "answer lost",
                 Disturbance::CutsRequest => "request cut half way",
                 Disturbance::CutsAnswer => "answer cut half way",
+                Disturbance::Swallows => "connection goes silent",
             },
         }
     }
@@ -254,8 +262,8 @@ mod tests {
         };
         let server = kinds(Store::Postgres, 3);
         assert_eq!(server, kinds(Store::Mysql, 3));
-        assert!(server.len() == 15 && !server.contains("full disk"), "{server:?}");
+        assert!(server.len() == 16 && !server.contains("full disk"), "{server:?}");
         let file = kinds(Store::Sqlite, 1);
-        assert!(file.len() == 12 && file.contains("full disk"), "{file:?}");
+        assert!(file.len() == 13 && file.contains("full disk"), "{file:?}");
     }
 }

@@ -47,7 +47,8 @@ fn color(fault: Fault) -> RGBColor {
             | Disturbance::LosesCommitAnswer
             | Disturbance::LosesAnswer
             | Disturbance::CutsRequest
-            | Disturbance::CutsAnswer => 5,
+            | Disturbance::CutsAnswer
+            | Disturbance::Swallows => 5,
         },
     };
     FAMILIES[family].1

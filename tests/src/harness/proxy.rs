@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -73,15 +73,18 @@ pub enum Harm {
     LosesAnswer,
     /// Half of something arrives.
     CutsHalfway(Way),
+    /// Nothing more arrives on that connection, in either direction, and nobody is told that it is gone; others are as before. As when
+    /// a firewall forgets it.
+    Swallows,
 }
 
 impl Harm {
     fn fits(self, way: Way, chunk: &[u8]) -> bool {
         match (self, way) {
             (Self::LosesCommit | Self::LosesCommitAnswer, Way::Request) => commits(chunk),
-            (Self::LosesAnswer, Way::Request) => true,
+            (Self::LosesAnswer | Self::Swallows, Way::Request) => true,
             (Self::CutsHalfway(half), way) => half == way,
-            (Self::LosesCommit | Self::LosesCommitAnswer | Self::LosesAnswer, Way::Answer) => false,
+            (Self::LosesCommit | Self::LosesCommitAnswer | Self::LosesAnswer | Self::Swallows, Way::Answer) => false,
         }
     }
 }
@@ -238,9 +241,14 @@ async fn connect(client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Set once a request of this connection has gone to the server and what comes back next is to be lost.
+/// What is to become of what comes back on this connection.
 #[derive(Default)]
-struct Losing(Mutex<Option<Lost>>);
+struct Losing {
+    /// Set once a request has gone to the server and what comes back next is to be lost.
+    next: Mutex<Option<Lost>>,
+    /// All of it is lost.
+    swallows: AtomicBool,
+}
 
 struct Lost {
     /// Of [`Shared::calms`]: it counts only until the next.
@@ -250,11 +258,11 @@ struct Lost {
 
 impl Losing {
     fn set(&self, lost: Lost) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
     }
 
     fn take(&self, shared: &Shared) -> Option<oneshot::Sender<()>> {
-        let lost = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let lost = self.next.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         (lost.calms == shared.calms.load(Ordering::SeqCst)).then_some(lost.tell)
     }
 }
@@ -271,6 +279,13 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
         match shared.harm(Way::Request, chunk) {
             None => {}
             Some((Harm::LosesCommitAnswer | Harm::LosesAnswer, tell)) => losing.set(Lost { calms, tell }),
+            Some((Harm::Swallows, tell)) => {
+                losing.swallows.store(true, Ordering::SeqCst);
+                let _ = tell.send(());
+                // Until the client gives it up.
+                while let Ok(1..) = from.read(&mut buffer).await {}
+                return;
+            }
             Some((Harm::LosesCommit, tell)) => {
                 let _ = tell.send(());
                 return;
@@ -294,6 +309,9 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
         let chunk = &buffer[..count];
         if !shared.pass(Way::Answer).await {
             return;
+        }
+        if losing.swallows.load(Ordering::SeqCst) {
+            continue;
         }
         if let Some(tell) = losing.take(shared) {
             let _ = tell.send(());
@@ -421,6 +439,23 @@ mod tests {
         proxy.cut();
         proxy.calm();
         assert_eq!(connection.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_swallowed_is_silent_and_others_are_not() {
+        let (address, _server) = server().await;
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        let mut silent = TcpStream::connect(proxy.address()).await.expect("a connection");
+        assert_eq!(ask(&mut silent, b"SELECT").await, Some(6));
+        let swallowed = proxy.harm(Harm::Swallows);
+        let mut other = TcpStream::connect(proxy.address()).await.expect("a connection");
+        let silence = tokio::time::timeout(Duration::from_millis(200), ask(&mut silent, b"SELECT")).await;
+        assert!(silence.is_err(), "{silence:?}");
+        swallowed.await.expect("it is done");
+        proxy.calm();
+        assert_eq!(ask(&mut other, b"COMMIT").await, Some(6));
+        let silence = tokio::time::timeout(Duration::from_millis(200), ask(&mut silent, b"SELECT")).await;
+        assert!(silence.is_err(), "{silence:?}");
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use serde_json::json;
 use tcc_cluster::{
-    harness::{Role, Scope, order_with_retry},
+    harness::{ClusterConfig, Harm, Party, Role, Scope, order_with_retry},
     stage::{Stage, eventually, held, order, refusal_code, with_coupon},
 };
 use tcc_proto::{
@@ -279,4 +280,20 @@ async fn first_answers(load: &mut Load, count: usize) -> anyhow::Result<Vec<Orde
         orders.push(answer??);
     }
     Ok(orders)
+}
+
+// Nothing says that its other end is gone. Not given up, it would swallow every Try until the order's time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_silent_is_given_up_and_orders_go_on() -> anyhow::Result<()> {
+    let settings = json!({ "call_timeout_ms": 1_000, "try_for_ms": 20_000 });
+    let stage = Stage::start(ClusterConfig { linked: true, ..quick_with(settings) }).await?;
+    stage.stock("apple", 100).await?;
+    stage.place(order("k-before", &[("apple", 1)])).await?;
+    let silenced: Vec<_> = stage.links().to(Party::Inventory).iter().map(|link| link.proxy.harm(Harm::Swallows)).collect();
+    let (placed, _) = order_with_retry(stage.orders(), &order("k-after", &[("apple", 2)])).await?;
+    assert_eq!(placed.status(), OrderStatus::Confirmed, "{placed:?}");
+    for silenced in silenced {
+        silenced.await?;
+    }
+    stage.finish().await
 }

@@ -17,6 +17,10 @@ pub struct EndpointConfig {
     /// How long connecting may take.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,
+    /// A connection on which nothing has come for so long is asked whether it is alive, and given up when as long again nothing comes:
+    /// one whose other end is gone without a word would otherwise swallow every call. 100 to 600,000.
+    #[serde(default = "keepalive_ms")]
+    pub keepalive_ms: u64,
     /// Most operations in one message. With 1 every operation goes alone. 1 to 1,024.
     #[serde(default = "batch_max")]
     pub batch_max: usize,
@@ -41,6 +45,10 @@ const fn calls_in_flight_max() -> usize {
 
 const fn connect_timeout_ms() -> u64 {
     1_000
+}
+
+const fn keepalive_ms() -> u64 {
+    3_000
 }
 
 const fn batch_max() -> usize {
@@ -71,6 +79,7 @@ impl EndpointConfig {
             endpoint: endpoint.into(),
             calls_in_flight_max: calls_in_flight_max(),
             connect_timeout_ms: connect_timeout_ms(),
+            keepalive_ms: keepalive_ms(),
             batch_max: batch_max(),
             batch_bytes_max: batch_bytes_max(),
             batches_in_flight_max: batches_in_flight_max(),
@@ -82,6 +91,7 @@ impl EndpointConfig {
     /// The limits; the address is checked where it is used.
     pub(super) fn check(&self) -> Result<(), String> {
         in_range("calls_in_flight_max", self.calls_in_flight_max as u64, 1, Semaphore::MAX_PERMITS as u64)?;
+        in_range("keepalive_ms", self.keepalive_ms, 100, 600_000)?;
         in_range("batch_max", self.batch_max as u64, 1, BATCH_OPERATIONS_MAX as u64)?;
         in_range("batch_bytes_max", self.batch_bytes_max as u64, 1_024, BATCH_BYTES_MAX as u64)?;
         in_range("batches_in_flight_max", self.batches_in_flight_max as u64, 1, 1_024)?;

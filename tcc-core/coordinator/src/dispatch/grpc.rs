@@ -67,7 +67,8 @@ impl GrpcEndpoint {
         let address = address
             .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_interval(Duration::from_millis(config.keepalive_ms))
+            .keep_alive_timeout(Duration::from_millis(config.keepalive_ms))
             .keep_alive_while_idle(true);
         Ok(Self {
             peer: Arc::new(Peer::new(connect(&address), config)),

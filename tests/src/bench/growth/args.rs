@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::state::State;
 use crate::harness::Store;
 
 /// What one order costs on an empty system, and on one that is full of history, of held reservations, of stuck branches.
@@ -16,6 +17,9 @@ pub struct GrowthArgs {
     /// The databases to measure on, separated by commas.
     #[arg(long = "store", value_enum, value_delimiter = ',', default_value = "sqlite")]
     pub stores: Vec<Store>,
+    /// What the systems are full of that are compared with an empty one, separated by commas.
+    #[arg(long = "full-of", value_enum, value_delimiter = ',', default_values_t = [State::Finished, State::Held, State::Stuck])]
+    pub states: Vec<State>,
     /// Shrinks everything: of 1,000,000 finished orders, 100,000 held ones and 10,000 stuck branches, and of the load.
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub scale: f64,

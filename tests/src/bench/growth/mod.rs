@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &GrowthArgs) -> anyhow::Result<ExitCode> {
     let machine = Machine::look();
     let mut found = Vec::new();
     for &store in &args.stores {
-        for state in State::ALL {
+        for state in State::ALL.into_iter().filter(|state| *state == State::Empty || args.states.contains(state)) {
             let one = measure(args, store, state, &binary).await.with_context(|| format!("{state} on {store}"))?;
             eprintln!("{store}, {state}: filled in {:.0} s, {:.0} orders/s", one.fill_seconds, one.orders_per_second);
             found.push(one);

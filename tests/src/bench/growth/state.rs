@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 /// Each is measured on databases of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
+pub enum State {
     /// Nothing but stock.
     Empty,
     /// Orders that ended long ago.
