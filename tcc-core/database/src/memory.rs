@@ -139,6 +139,14 @@ impl<T: Tables> Memory<T> {
         kept.crashes += 1;
     }
 
+    /// Becomes what it was: a replica that lags behind takes over. Ends every session.
+    pub fn fail_over(&self, to: T) {
+        let mut kept = self.kept();
+        kept.durable = to;
+        drop(kept);
+        self.crash();
+    }
+
     /// Makes durable whatever is committed: a server does so by itself, also when nobody waits for it any more.
     pub fn sync(&self) {
         let number = self.kept().number;

@@ -27,8 +27,7 @@ impl Rows {
 
     /// A branch's row, in a word.
     pub(crate) fn row(&self, gid: &str, branch: &str) -> String {
-        let (Ok(gid), Ok(branch)) = (gid.parse(), BranchId::new(branch)) else { return "unreadable".to_owned() };
-        (self.0)(&BranchKey { gid, branch })
+        key(gid, branch).map_or_else(|| "unreadable".to_owned(), |key| (self.0)(&key))
     }
 
     /// Counts an operation with the row that it finds.
@@ -36,6 +35,22 @@ impl Rows {
         let row = self.row(gid, branch);
         let faults = world.faults();
         world.coverage().arrived(op, &row, &faults);
+    }
+}
+
+/// The branch of these ids; `None`: they cannot be read.
+pub(crate) fn key(gid: &str, branch: &str) -> Option<BranchKey> {
+    Some(BranchKey { gid: gid.parse().ok()?, branch: BranchId::new(branch).ok()? })
+}
+
+/// Whether a row can be what an operation was just answered.
+pub(crate) fn fits(op: Op, answer: &str, row: &str) -> bool {
+    match (op, answer) {
+        // A vote may be overtaken by the decision.
+        (Op::Try, "reserved") => matches!(row, "tried" | "confirmed" | "cancelled"),
+        (Op::Confirm, "done") => row == "confirmed",
+        (Op::Cancel, "done") => matches!(row, "cancelled" | "cancelled (empty)" | "refused"),
+        _ => true,
     }
 }
 

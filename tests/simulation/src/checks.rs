@@ -7,9 +7,9 @@ mod end;
 use std::sync::{Arc, Weak};
 
 use tcc_database::memory::{Memory, Tables};
-use tcc_log::{Change, LogTables, TxRecord};
+use tcc_log::{AuditAction, Change, LogTables, Settled, TxRecord};
 use tcc_participant::memory::{BranchTable, HasBranches, StoredBranch};
-use tcc_types::{BranchRowStatus, Decision, Op, TxStatus};
+use tcc_types::{BranchKey, BranchRowStatus, Decision, Op, TxStatus};
 
 pub(crate) use self::end::{at_the_end, open};
 use crate::{place::Db, world::World};
@@ -47,6 +47,10 @@ fn with(world: &Weak<World>, check: impl FnOnce(&World)) {
 /// S1: a decision never changes; a transaction goes from status to status as it should, and ends only when its branches have.
 fn log(world: &World, before: &LogTables, after: &LogTables) {
     let faults = world.faults();
+    let known = before.audit().count();
+    if !before.audit().eq(after.audit().take(known)) {
+        world.violation("operators", "what is on the audit record was changed");
+    }
     for change in after.changes_since(before) {
         let (gid, from, to) = match change {
             Change::Inserted(new) => (new.gid, None, Some(new)),
@@ -68,6 +72,9 @@ fn log(world: &World, before: &LogTables, after: &LogTables) {
         if !fits {
             world.violation("S1", format_args!("transaction {gid} went from {} to {}", name(from), name(to)));
         }
+        if let (Some(from), Some(to)) = (from, to) {
+            settled_outside(world, from, to, after);
+        }
         if let (Some(from), Some(to)) = (from, to)
             && from.decided_at.is_some()
             && (from.cause != to.cause || from.decided_at != to.decided_at || from.branch_count != to.branch_count)
@@ -83,10 +90,31 @@ fn log(world: &World, before: &LogTables, after: &LogTables) {
     }
 }
 
+/// Only what was stuck can be settled outside, and only with a line on the audit record.
+fn settled_outside(world: &World, before: &TxRecord, after: &TxRecord, tables: &LogTables) {
+    for branch in after.branches.iter().filter(|branch| branch.progress.settled == Some(Settled::Outside)) {
+        let was = before.branches.iter().find(|it| it.branch == branch.branch).map(|it| &it.progress);
+        if was.is_some_and(|was| was.settled.is_some()) {
+            continue;
+        }
+        let is_on_record = tables.audit().rev().any(|it| {
+            it.entry.action == AuditAction::MarkSettled && it.entry.key.gid == after.gid && it.entry.key.branch == branch.branch
+        });
+        if !is_on_record || was.is_none_or(|was| was.stuck.is_none()) {
+            let what = format!("branch {} of {} was settled outside; it was {was:?}", branch.branch, after.gid);
+            world.violation("operators", format_args!("{what}; on record: {is_on_record}"));
+        }
+    }
+}
+
 /// What has ended has branches that have, all in the same way.
 fn ended(world: &World, record: &TxRecord) {
     for branch in &record.branches {
-        let key = tcc_types::BranchKey { gid: record.gid, branch: branch.branch.clone() };
+        let key = BranchKey { gid: record.gid, branch: branch.branch.clone() };
+        // Settled outside, it is carried out once its participant asks.
+        if branch.progress.settled == Some(Settled::Outside) || world.is_lost(&key) {
+            continue;
+        }
         let row = end::row(world, branch.participant.as_str(), &key);
         let fits = match (record.status.decision(), row) {
             (Some(Decision::Confirm), Some(status)) => status == BranchRowStatus::Confirmed,

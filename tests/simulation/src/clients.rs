@@ -1,9 +1,12 @@
 //! Those who order: over the order API, and as initiators of their own over the coordinator's. They repeat what is not answered, at any
 //! gateway, walk away, change their minds, and ask twice at the same time. What they were told goes to the history.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tcc_client::{Begin, Branch, Client, Retries, Submit, Transaction, TryOrder, Wait};
+use tcc_client::{Begin, Branch, Client, Enlisted, Retries, Submit, Transaction, TryOrder, Wait};
 use tcc_proto::{
     coupon::v1::LockCoupon,
     inventory::v1::{ReserveStock, StockLine},
@@ -23,6 +26,7 @@ use tonic::{
 };
 
 use crate::{
+    deliveries::UNKNOWN_FIELD,
     dice::Dice,
     history::Told,
     net::connector,
@@ -43,6 +47,12 @@ struct Shopper {
     dice: Dice,
     name: String,
     gateways: Vec<Channel>,
+}
+
+/// The same branch with another payload: one more field, which no message has.
+fn another(mut branch: Branch) -> Branch {
+    branch.payload.value.extend(UNKNOWN_FIELD);
+    branch
 }
 
 /// Everything but what would be answered in the same way again.
@@ -111,11 +121,27 @@ impl Shopper {
             let answer = self.client().create_order(request.clone()).await?;
             answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
         };
-        let placed = if self.dice.happens(100) {
-            let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create));
-            one.or(other)
-        } else {
-            self.ask(&order_key, &create).await
+        let another = async || {
+            let mut request = request.clone();
+            request.lines.iter_mut().for_each(|line| line.quantity += 1);
+            let answer = self.client().create_order(request).await?;
+            answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
+        };
+        let placed = match self.dice.number(0..=19) {
+            0..=1 => {
+                let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create));
+                one.or(other)
+            }
+            2 => {
+                let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &another));
+                self.never_both(&order_key, one, other)
+            }
+            3 => {
+                let one = self.ask(&order_key, &create).await;
+                let other = self.ask(&order_key, &another).await;
+                self.never_both(&order_key, one, other)
+            }
+            _ => self.ask(&order_key, &create).await,
         };
         let Some(placed) = placed else { return };
         let id = placed.order_id.clone();
@@ -179,7 +205,16 @@ impl Shopper {
         if self.dice.happens(500) && self.takes_no_for_an_answer(&key, gid, &submit).await {
             return;
         }
-        let answer = self.transact(&key, &async |client: Client| client.submit(submit.clone()).await).await;
+        let send = async |client: Client| client.submit(submit.clone()).await;
+        let answer = if self.dice.happens(100) {
+            let others = submit.branches.iter().cloned().map(another).collect();
+            let other = Submit { branches: others, ..submit.clone() };
+            let send_other = async |client: Client| client.submit(other.clone()).await;
+            let (one, other) = futures::join!(self.transact(&key, &send), self.transact(&key, &send_other));
+            self.never_both(&key, one, other)
+        } else {
+            self.transact(&key, &send).await
+        };
         if hold && answer.is_some_and(|it| it.decision().is_none()) {
             self.settle(&key, gid).await;
         }
@@ -208,16 +243,31 @@ impl Shopper {
             return;
         }
         let branches = self.branches(2);
+        let reserved = Mutex::new(Vec::new());
         let enlist = async |branch: &Branch| {
-            let (branch, key) = (branch.clone(), key.clone());
-            self.transact(&key, &async |client: Client| client.enlist(gid, &branch).await.map(|(_, it)| it)).await
+            let enlist = async |client: Client| {
+                let (enlisted, transaction) = client.enlist(gid, branch).await?;
+                if matches!(enlisted, Enlisted::Reserved(_)) {
+                    reserved.lock().unwrap_or_else(PoisonError::into_inner).push(branch.clone());
+                }
+                Ok(transaction)
+            };
+            self.transact(&key, &enlist).await
         };
-        if self.dice.happens(500) {
+        if self.dice.happens(100) {
+            let others: Vec<_> = branches.iter().cloned().map(another).collect();
+            futures::future::join_all(branches.iter().chain(&others).map(&enlist)).await;
+        } else if self.dice.happens(500) {
             futures::future::join_all(branches.iter().map(&enlist)).await;
         } else {
             for branch in &branches {
                 enlist(branch).await;
             }
+        }
+        let reserved = reserved.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (number, one) in reserved.iter().enumerate() {
+            let other = reserved[..number].iter().find(|other| other.id == one.id && other.payload != one.payload);
+            self.never_both(&key, Some(one), other);
         }
         self.settle(&key, gid).await;
     }
@@ -293,6 +343,14 @@ impl Shopper {
     }
 
     // Both.
+
+    /// Two different requests under one key or gid: one of them at most is answered with a transaction.
+    fn never_both<T>(&self, key: &str, one: Option<T>, other: Option<T>) -> Option<T> {
+        if one.is_some() && other.is_some() {
+            self.world.violation("answers", format_args!("{key} was answered to two different requests"));
+        }
+        one.or(other)
+    }
 
     async fn repeat<T>(
         &self,

@@ -10,7 +10,7 @@ use std::{
 use futures::{Stream, StreamExt};
 use tcc_proto::tcc::v1::{
     BatchRequest, BatchResponse, CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse, TryRequest, TryResponse,
-    batch_result::Outcome, participant_server::Participant,
+    batch_operation::Operation, batch_result::Outcome, participant_server::Participant,
 };
 use tcc_types::Op;
 use tokio_util::task::TaskTracker;
@@ -23,11 +23,18 @@ use crate::{
     world::{Point, World},
 };
 
-/// How often messages are repeated, and their answers lost.
+/// A field that no message has, encoded: a payload with it says the same in other bytes.
+pub(crate) const UNKNOWN_FIELD: [u8; 2] = [0x78, 0x01];
+
+/// So long after its commit an operation is answered at the latest.
+const LATEST_ANSWER: Duration = Duration::from_secs(3);
+
+/// How often messages are repeated, lost with their answers, and sent again with another payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mischief {
     pub(crate) repeats_per_mille: u32,
     pub(crate) lost_per_mille: u32,
+    pub(crate) forged_per_mille: u32,
 }
 
 /// A participant behind an unreliable network.
@@ -84,9 +91,20 @@ impl Line {
         self.dice.happens(mischief.repeats_per_mille).then(|| self.dice.millis(0..=latest_ms))
     }
 
+    /// When a Try arrives once more with another payload; `None`: it does not.
+    fn forged_after(&self) -> Option<Duration> {
+        let mischief = *self.mischief.lock().unwrap_or_else(PoisonError::into_inner);
+        self.dice.happens(mischief.forged_per_mille).then(|| self.dice.millis(0..=400))
+    }
+
     fn seen(&self, op: Op, gid: &str, branch: &str, answer: &str) {
         let row = self.rows.row(gid, branch);
         self.world.tell(self.host, format_args!("{op:?} {gid} {branch}: {answer}, its row is now {row}"));
+        if !answers::fits(op, answer, &row)
+            && !self.world.has_lost_rows_since(self.world.elapsed().saturating_sub(LATEST_ANSWER))
+        {
+            self.world.violation("S3", format_args!("{op:?} {gid} {branch} was answered {answer}, and its row is {row}"));
+        }
         let faults = self.world.faults();
         self.world.coverage().answered(op, answer, &faults);
     }
@@ -127,9 +145,36 @@ macro_rules! deliver {
     }};
 }
 
+impl<S: Participant> Deliveries<S> {
+    /// Sends a Try again with another payload under the same id: never may it be taken for the first.
+    fn forge(&self, message: &TryRequest) {
+        let (Some(after), Some(payload)) = (self.line.forged_after(), &message.payload) else { return };
+        let (inner, line) = (Arc::clone(&self.inner), Arc::clone(&self.line));
+        let mut forged = TryRequest { payload: Some(payload.clone()), ..message.clone() };
+        forged.payload.iter_mut().for_each(|payload| payload.value.extend(UNKNOWN_FIELD));
+        self.line.copies.spawn(async move {
+            tokio::time::sleep(after).await;
+            let (gid, branch) = (forged.gid.clone(), forged.branch_id.clone());
+            if line.rows.row(&gid, &branch) == "absent" {
+                // It would be the first.
+                return;
+            }
+            let answer = inner.r#try(Request::new(forged)).await;
+            let told = answer.map_or_else(|_| "unknown".to_owned(), |it| answers::tried(it.get_ref()));
+            line.seen(Op::Try, &gid, &branch, &told);
+            let fits = matches!(&*told, "violation: another payload" | "suspended" | "unknown");
+            let is_lost = answers::key(&gid, &branch).is_some_and(|key| line.world.is_lost(&key));
+            if !fits && !is_lost {
+                line.world.violation("S3", format_args!("a Try of {gid} {branch} with another payload was answered: {told}"));
+            }
+        });
+    }
+}
+
 #[tonic::async_trait]
 impl<S: Participant> Participant for Deliveries<S> {
     async fn r#try(&self, request: Request<TryRequest>) -> Result<Response<TryResponse>, Status> {
+        self.forge(request.get_ref());
         deliver!(self, request, r#try, Op::Try, answers::tried)
     }
 
@@ -161,6 +206,9 @@ impl<S: Participant> Participant for Deliveries<S> {
         }
         for one in &message.operations {
             if let Some(operation) = &one.operation {
+                if let Operation::TryRequest(message) = operation {
+                    self.forge(message);
+                }
                 let (op, gid, branch) = answers::named(operation);
                 self.line.rows.before(&self.line.world, op, gid, branch);
             }

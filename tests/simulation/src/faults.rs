@@ -12,6 +12,7 @@ use tcc_database::memory::Step;
 use crate::{
     deliveries::Mischief,
     dice::Dice,
+    past::PAST_MAX,
     place::{Db, Host},
     settings::{CLOCKS_APART_MS, Settings},
     world::{Point, Trap, World},
@@ -56,8 +57,12 @@ pub(crate) enum Kind {
     Repeats(Host),
     /// A participant's messages, or its answers, are lost.
     Losses(Host),
+    /// Tries arrive once more with another payload under the same id.
+    Forgeries(Host),
     /// A database's clock is off by so many microseconds.
     Skew(Db, i64),
+    /// A participant's database becomes what it was so many tenths of a second ago: a replica that lagged behind has taken over.
+    FailOver(Db, usize),
 }
 
 impl Kind {
@@ -77,7 +82,9 @@ impl Kind {
             Self::Alone(_) => "machine stands still",
             Self::Repeats(_) => "messages repeated",
             Self::Losses(_) => "messages lost",
+            Self::Forgeries(_) => "payloads forged",
             Self::Skew(..) => "clock skew",
+            Self::FailOver(..) => "rows lost",
         }
     }
 }
@@ -86,7 +93,9 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name())?;
         match self {
-            Self::Crash(host) | Self::Alone(host) | Self::Repeats(host) | Self::Losses(host) => write!(f, "{host}"),
+            Self::Crash(host) | Self::Alone(host) | Self::Repeats(host) | Self::Losses(host) | Self::Forgeries(host) => {
+                write!(f, "{host}")
+            }
             Self::CrashAt(trap) => write!(f, "{} at {}, time {}", trap.host, trap.point, trap.after),
             Self::DatabaseCrash(db) | Self::FullDisk(db) | Self::Conflicts(db) | Self::LostCommits(db) => write!(f, "{db}"),
             Self::DatabaseCut(host, db) => write!(f, "{host} from {db}"),
@@ -94,6 +103,7 @@ impl fmt::Display for Kind {
             Self::Cut(one, other) | Self::Reset(one, other) => write!(f, "{one} and {other}"),
             Self::CutOneWay(from, to) => write!(f, "{from} to {to}"),
             Self::Skew(db, micros) => write!(f, "{db}, {} ms", micros / 1_000),
+            Self::FailOver(db, tenths) => write!(f, "{db}, of the last {tenths} tenths of a second"),
         }
     }
 }
@@ -108,6 +118,15 @@ pub(crate) fn plan(settings: &Settings, dice: &Dice) -> Vec<Fault> {
             Fault { at, lasts, kind: kind(settings, dice) }
         })
         .collect();
+    if settings.loses_rows {
+        let at = dice.millis(stormy_ms / 3..=stormy_ms);
+        let tenths = dice.index(PAST_MAX);
+        faults.push(Fault {
+            at,
+            lasts: Duration::from_secs(2),
+            kind: Kind::FailOver(dice.one_of(&[Db::Inventory, Db::Coupon]), tenths),
+        });
+    }
     faults.sort_by_key(|fault| fault.at);
     faults
 }
@@ -129,7 +148,7 @@ fn kind(settings: &Settings, dice: &Dice) -> Kind {
         let other = if dice.happens(600) { participant() } else { dice.one_of(&settings.all_clients()) };
         if dice.happens(500) { (one, other) } else { (other, one) }
     };
-    match dice.number(0..=18) {
+    match dice.number(0..=19) {
         0..=1 => Kind::Crash(host()),
         2..=4 => Kind::CrashAt(trap(host(), dice)),
         5 => Kind::DatabaseCrash(db()),
@@ -156,6 +175,7 @@ fn kind(settings: &Settings, dice: &Dice) -> Kind {
         15 => Kind::Alone(host()),
         16 => Kind::Repeats(participant()),
         17 => Kind::Losses(participant()),
+        18 => Kind::Forgeries(participant()),
         _ => {
             let half = i64::try_from(CLOCKS_APART_MS * 1_000 / 2).unwrap_or(0);
             let apart = i64::try_from(dice.number(0..=2 * half.unsigned_abs())).unwrap_or(0) - half;
@@ -306,10 +326,12 @@ impl Storm {
                 host.databases().iter().for_each(|db| self.cut_database(*host, *db, begins));
             }
             Kind::Repeats(host) => self.mischief(*host, |mischief| mischief.repeats_per_mille = if begins { 400 } else { 0 }),
+            Kind::Forgeries(host) => self.mischief(*host, |mischief| mischief.forged_per_mille = if begins { 300 } else { 0 }),
             Kind::Losses(host) => self.mischief(*host, |mischief| mischief.lost_per_mille = if begins { 300 } else { 0 }),
             // It stays as it is until it is set again.
             Kind::Skew(db, micros) if begins => self.world.set_skew(*db, *micros),
-            Kind::Skew(..) => {}
+            Kind::FailOver(db, tenths) if begins => self.world.fail_over(*db, *tenths),
+            Kind::Skew(..) | Kind::FailOver(..) => {}
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tcc_types::{Decision, Gid};
+use tcc_log::AuditAction;
+use tcc_types::{BranchKey, Decision, Gid};
 
 /// Everything that clients were told.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct History {
     pub(crate) fates: BTreeMap<Gid, BTreeSet<Told>>,
     /// Requests that were refused with the word that nothing was started, and never sent again.
     pub(crate) never: BTreeSet<Gid>,
+    /// What operators were told is done: to which branch, what, and with which reason.
+    pub(crate) warrants: Vec<(BranchKey, AuditAction, String)>,
     /// Requests that were never answered.
     pub(crate) unknown: u64,
     /// Clients that are still at it.

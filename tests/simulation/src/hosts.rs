@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tcc_coordinator::{EndpointConfig, GrpcEndpoint, Registry, service::coordinator_server};
+use tcc_coordinator::{
+    EndpointConfig, GrpcEndpoint, Registry,
+    service::{admin_server, coordinator_server},
+};
 use tcc_coupon::{CouponBooks, CouponDatabase, Coupons, NewCoupon, memory::CouponTables};
 use tcc_database::memory::{Memory, MemoryDatabase, Tables};
 use tcc_gateway::{COUPON, Gateway, INVENTORY, memory::OrderTables};
@@ -67,7 +70,7 @@ impl Machine {
             Host::Gateway(number) => self.gateway(number).await,
             Host::Inventory(_) => self.inventory().await,
             Host::Coupon(_) => self.coupon().await,
-            Host::Client(_) => Err("a client serves nobody".into()),
+            Host::Client(_) | Host::Operator(_) => Err("it serves nobody".into()),
         }
     }
 
@@ -95,6 +98,7 @@ impl Machine {
         Server::builder()
             .add_service(gateway.order_service())
             .add_service(coordinator_server(gateway.coordinator().clone()))
+            .add_service(admin_server(gateway.coordinator().clone()))
             .serve_with_incoming(incoming(world, host).await?)
             .await?;
         Err("a gateway has ended by itself".into())

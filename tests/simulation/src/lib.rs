@@ -18,6 +18,8 @@ mod faults;
 mod history;
 mod hosts;
 mod net;
+mod operators;
+mod past;
 mod place;
 mod preload;
 mod run;

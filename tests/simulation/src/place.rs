@@ -11,6 +11,7 @@ pub(crate) enum Host {
     Inventory(u8),
     Coupon(u8),
     Client(u8),
+    Operator(u8),
 }
 
 impl Host {
@@ -36,6 +37,7 @@ impl Host {
             "inventory" => Some(Self::Inventory(number)),
             "coupon" => Some(Self::Coupon(number)),
             "client" => Some(Self::Client(number)),
+            "operator" => Some(Self::Operator(number)),
             _ => None,
         }
     }
@@ -46,7 +48,7 @@ impl Host {
             Self::Gateway(_) => &[Db::Log, Db::Orders],
             Self::Inventory(_) => &[Db::Inventory],
             Self::Coupon(_) => &[Db::Coupon],
-            Self::Client(_) => &[],
+            Self::Client(_) | Self::Operator(_) => &[],
         }
     }
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Host {
             Self::Inventory(number) => ("inventory", number),
             Self::Coupon(number) => ("coupon", number),
             Self::Client(number) => ("client", number),
+            Self::Operator(number) => ("operator", number),
         };
         f.pad(&format!("{kind}-{number}"))
     }

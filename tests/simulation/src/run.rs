@@ -17,6 +17,7 @@ use crate::{
     deliveries::Mischief,
     faults::{self, Machines, Storm},
     hosts::{LOG, Machine},
+    operators,
     place::Host,
     settings::{QUIET_WITHIN, Settings},
     world::World,
@@ -109,7 +110,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
 
 /// Runs the system until everything has ended, or a rule is broken.
 fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) -> (Duration, u32) {
-    let machines: Vec<_> = settings.servers().into_iter().chain(settings.all_clients()).collect();
+    const OPERATOR: Host = Host::Operator(0);
+    let machines: Vec<_> = settings.servers().into_iter().chain(settings.all_clients()).chain([OPERATOR]).collect();
     let mischief: BTreeMap<_, _> = machines.iter().map(|host| (*host, Arc::<Mutex<Mischief>>::default())).collect();
     let mut sim = turmoil::Builder::new()
         .rng_seed(world.dice("network").number(0..=u64::MAX))
@@ -129,6 +131,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         world.history().at_work += 1;
         sim.client(host.name(), clients::run(Arc::clone(world), host, Arc::clone(settings)));
     }
+    sim.client(OPERATOR.name(), operators::run(Arc::clone(world), OPERATOR, Arc::clone(settings)));
     let mut storm = Storm::new(world, plan, mischief);
     let mut calm_since = None;
     let (mut steps, mut look_at) = (0, Duration::ZERO);
@@ -143,7 +146,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
             continue;
         }
         look_at = sim.elapsed() + LOOK_EVERY;
-        sync(world);
+        world.sync();
         if !storm.is_over() {
             continue;
         }
@@ -173,14 +176,6 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         }
     }
     (sim.elapsed(), steps)
-}
-
-/// Servers do so by themselves, also where nobody waits for it any more.
-fn sync(world: &World) {
-    world.log.sync();
-    world.orders.sync();
-    world.inventory.sync();
-    world.coupon.sync();
 }
 
 struct InSim<'a, 'b>(&'a mut Sim<'b>);

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) in_flight_max: usize,
     /// Whether it goes on until rows are so old that they are deleted.
     pub(crate) grows_old: bool,
+    /// Whether replicas that lag behind take over: rows that were stored are lost.
+    pub(crate) loses_rows: bool,
 }
 
 impl Settings {
@@ -67,6 +69,7 @@ impl Settings {
             buckets: dice.one_of(&[1, 1, 4]),
             in_flight_max: dice.one_of(&[2, 64, 64]),
             grows_old: dice.happens(50),
+            loses_rows: dice.happens(100),
         }
     }
 

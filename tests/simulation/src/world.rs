@@ -16,13 +16,14 @@ use tcc_database::memory::{Memory, Step};
 use tcc_gateway::memory::OrderTables;
 use tcc_inventory::memory::StockTables;
 use tcc_log::LogTables;
-use tcc_types::{Clock, LogName, Timestamp};
+use tcc_types::{BranchKey, Clock, LogName, Timestamp};
 
 use crate::{
     coverage::Coverage,
     dice::Dice,
     history::History,
     net::Links,
+    past::Pasts,
     place::{Db, Host},
     trace::Trace,
     weather::Conditions,
@@ -48,6 +49,7 @@ pub(crate) struct World {
     /// How far each database's clock is off, in microseconds.
     skews: BTreeMap<Db, Arc<AtomicI64>>,
     state: Mutex<State>,
+    pasts: Mutex<Pasts>,
     pub(crate) coverage: Mutex<Coverage>,
     pub(crate) history: Mutex<History>,
 }
@@ -105,6 +107,7 @@ impl World {
             conditions: Db::ALL.into_iter().map(|db| (db, Conditions::default())).collect(),
             skews: Db::ALL.into_iter().map(|db| (db, Arc::default())).collect(),
             state: Mutex::default(),
+            pasts: Mutex::default(),
             coverage: Mutex::default(),
             history: Mutex::default(),
         }
@@ -136,6 +139,40 @@ impl World {
     /// Sets a clock ahead or back.
     pub(crate) fn set_skew(&self, db: Db, micros: i64) {
         self.skews[&db].store(micros, Ordering::Relaxed);
+    }
+
+    /// What servers do by themselves, also where nobody waits for it any more; and what is durable then is remembered.
+    pub(crate) fn sync(&self) {
+        self.log.sync();
+        self.orders.sync();
+        self.inventory.sync();
+        self.coupon.sync();
+        let mut pasts = self.pasts();
+        pasts.inventory.keep(&self.inventory);
+        pasts.coupon.keep(&self.coupon);
+    }
+
+    /// A participant's database goes back by so many of the moments that are remembered.
+    pub(crate) fn fail_over(&self, db: Db, back: usize) {
+        let mut pasts = self.pasts();
+        let lost = match db {
+            Db::Inventory => pasts.inventory.fail_over(&self.inventory, back),
+            Db::Coupon => pasts.coupon.fail_over(&self.coupon, back),
+            Db::Log | Db::Orders => return,
+        };
+        self.tell(db, format_args!("has lost what became of {} branches", lost.len()));
+        pasts.lost.extend(lost);
+        pasts.lost_at = Some(self.elapsed());
+    }
+
+    /// Whether a participant's database has gone back since then.
+    pub(crate) fn has_lost_rows_since(&self, then: Duration) -> bool {
+        self.pasts().lost_at.is_some_and(|at| at >= then)
+    }
+
+    /// Whether a branch's row was lost, or what became of it was.
+    pub(crate) fn is_lost(&self, key: &BranchKey) -> bool {
+        self.pasts().lost.contains(key)
     }
 
     /// Writes down what somebody did.
@@ -215,6 +252,10 @@ impl World {
 
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pasts(&self) -> MutexGuard<'_, Pasts> {
+        self.pasts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

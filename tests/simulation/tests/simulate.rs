@@ -40,6 +40,12 @@ fn a_run_reaches_what_it_is_for() {
         "database crash",
         "clock skew",
         "one-way partition",
+        "rows lost",
+        "payloads forged",
+        "Confirm finds absent",
+        "violation: another payload",
+        "Probe by an operator, done",
+        "MarkSettled by an operator, FailedPrecondition",
     ] {
         assert!(text.contains(reached), "{reached} is missing in\n{text}");
     }

@@ -50,6 +50,9 @@ pub(crate) fn at_the_end(world: &World) {
 fn one_outcome(world: &World, record: &TxRecord) {
     for branch in &record.branches {
         let key = BranchKey { gid: record.gid, branch: branch.branch.clone() };
+        if world.is_lost(&key) {
+            continue;
+        }
         let row = row(world, branch.participant.as_str(), &key);
         let fits = match record.status.decision() {
             Some(Decision::Confirm) => row == Some(BranchRowStatus::Confirmed),
@@ -68,6 +71,9 @@ fn every_row_has_its_transaction(world: &World) {
     let check = |db: Db, table: &BranchTable| {
         for stored in table.rows() {
             let key = &stored.row.key;
+            if world.is_lost(key) && stored.row.status != BranchRowStatus::Tried {
+                continue;
+            }
             let Some(record) = log.transaction(key.gid) else {
                 world.violation(
                     "S1",
@@ -100,6 +106,11 @@ fn what_was_told_holds(world: &World) {
     }
     for gid in history.never.iter().filter(|gid| log.transaction(**gid).is_some()) {
         world.violation("answers", format_args!("a client was told that nothing was started of {gid}, which is there"));
+    }
+    for (key, action, reason) in &history.warrants {
+        if !log.audit().any(|it| it.entry.key == *key && it.entry.action == *action && it.entry.reason == *reason) {
+            world.violation("operators", format_args!("{action:?} of {key}, {reason}, is not on the audit record"));
+        }
     }
     for (gid, fates) in &history.fates {
         let decision = log.transaction(*gid).and_then(|record| record.status.decision());
