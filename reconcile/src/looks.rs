@@ -1,7 +1,7 @@
 //! What disagreed at a first look, until it is clear whether it stands. Pure: time comes in with each look.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -15,6 +15,8 @@ pub struct Candidates {
     grace: Duration,
     max: usize,
     since: BTreeMap<Gid, HashMap<Finding, Duration>>,
+    /// What stands, of transactions of which something else is still looked at.
+    standing: BTreeMap<Gid, HashSet<Finding>>,
     left_out: u64,
     gone: u64,
 }
@@ -23,7 +25,7 @@ impl Candidates {
     /// None yet; at most `max` transactions, each of whose findings must stand for `grace`.
     #[must_use]
     pub const fn new(grace: Duration, max: usize) -> Self {
-        Self { grace, max, since: BTreeMap::new(), left_out: 0, gone: 0 }
+        Self { grace, max, since: BTreeMap::new(), standing: BTreeMap::new(), left_out: 0, gone: 0 }
     }
 
     /// Takes what a first look at a transaction has found, `at` so long after the start.
@@ -63,11 +65,15 @@ impl Candidates {
     }
 
     /// What became of a transaction at another look, `at` so long after the start: what has stood unchanged over the grace is
-    /// returned and not looked at again; what is gone is forgotten; what is new stands from now on.
+    /// returned, once; what is gone is forgotten; what is new stands from now on.
     pub fn look(&mut self, gid: Gid, at: Duration, found: Vec<Finding>) -> Vec<Finding> {
         let mut before = self.since.remove(&gid).unwrap_or_default();
+        let mut told = self.standing.remove(&gid).unwrap_or_default();
         let (mut standing, mut open) = (Vec::new(), HashMap::new());
         for finding in found {
+            if told.contains(&finding) {
+                continue;
+            }
             match before.remove(&finding) {
                 Some(since) if at.saturating_sub(since) >= self.grace => standing.push(finding),
                 Some(since) => drop(open.insert(finding, since)),
@@ -77,6 +83,8 @@ impl Candidates {
         self.gone += before.len() as u64;
         if !open.is_empty() {
             self.since.insert(gid, open);
+            told.extend(standing.iter().cloned());
+            self.standing.insert(gid, told);
         }
         standing
     }
@@ -122,6 +130,15 @@ mod tests {
         assert_eq!(candidates.look(gid(), at(10), vec![finding("a")]), [finding("a")]);
         assert!(candidates.is_empty());
         assert_eq!(candidates.end(), 0);
+    }
+
+    #[test]
+    fn what_stands_is_found_once_though_another_finding_of_its_transaction_changes() {
+        let mut candidates = with(vec![finding("a"), finding("b")]);
+        assert_eq!(candidates.look(gid(), at(10), vec![finding("a"), finding("c")]), [finding("a")]);
+        assert!(candidates.look(gid(), at(20), vec![finding("a"), finding("d")]).is_empty());
+        assert_eq!(candidates.look(gid(), at(30), vec![finding("a"), finding("d")]), [finding("d")]);
+        assert!(candidates.is_empty());
     }
 
     #[test]

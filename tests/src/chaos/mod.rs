@@ -279,6 +279,8 @@ async fn summarize(cluster: &Cluster, conditions: Conditions, mut run: Run) -> a
     broken.extend(broken_rules(&ledger, Scope::AtRestOrdersOnly));
     broken.extend(cluster.disagreements_at_rest().await?);
     broken.extend(std::mem::take(&mut run.looks.disagreements));
+    broken.sort();
+    broken.dedup();
     let evidence = evidence(cluster.databases(), &ledger).await?;
     let count = |fate| evidence.transactions.iter().filter(|one| one.fate == fate).count();
     broken.extend(nothing_was_tried(&run, count(Fate::Confirmed)));
