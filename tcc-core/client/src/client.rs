@@ -18,6 +18,10 @@ use crate::{
     is_repeatable,
 };
 
+/// The largest answer that is taken: as many branches as a transaction may have, each with as large an output as participants give, by
+/// default.
+const MESSAGE_BYTES_MAX: usize = 66 * 1024 * 1024;
+
 /// The metadata that names who asks.
 const INITIATOR_KEY: &str = "tcc-initiator";
 
@@ -77,7 +81,8 @@ impl Client {
     /// Never for an [`Initiator`] as it is today: its characters are allowed in metadata.
     pub fn new(channel: Channel, initiator: &Initiator) -> Result<Self, Error> {
         let initiator = initiator.as_str().parse().map_err(|_| Error::Malformed("initiator".to_owned()))?;
-        Ok(Self { calls: CoordinatorClient::new(channel), initiator, retries: Retries::default() })
+        let calls = CoordinatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { calls, initiator, retries: Retries::default() })
     }
 
     /// Repeats in another way.

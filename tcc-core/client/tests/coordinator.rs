@@ -131,6 +131,28 @@ async fn a_submitted_transaction_comes_back_decided_with_its_outputs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_and_as_large_branches_as_are_allowed_fit_into_a_request_and_its_answer() {
+    let world = World::start(unavailable).await;
+    let limits = Config::default();
+    let largest = |value_bytes: usize| {
+        let payload = tcc_client::pack(&ReserveStock::default());
+        let value = vec![0; value_bytes - payload.type_url.len()];
+        let payload = prost_types::Any { value, ..payload };
+        (0..limits.branches_max).map(move |index| Branch { payload: payload.clone(), ..branch(&format!("b{index}"), "yes") })
+    };
+    assert_eq!(limits.payload_bytes_max * limits.branches_max as usize, limits.request_bytes_max);
+    let confirmed = world.client.submit(Submit::of(largest(limits.payload_bytes_max))).await.unwrap();
+    assert_eq!(confirmed.decision(), Some(Decision::Confirm));
+
+    let error = world.client.submit(Submit::of(largest(limits.payload_bytes_max + 1))).await.unwrap_err();
+    let named: Vec<_> = error.bad_fields().into_iter().map(|bad| bad.to_string()).collect();
+    assert_eq!(named.len(), 16, "an error names no more: {named:?}");
+    assert!(named[0].contains("branches") && named[0].contains("request_bytes_max is 4194304"), "{named:?}");
+    assert!(named[1].contains("branches[0].payload") && named[1].contains("payload_bytes_max is 65536"), "{named:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn branches_enlisted_one_by_one_are_decided_on_request() {
     let world = World::start(unavailable).await;
     let client = &world.client;

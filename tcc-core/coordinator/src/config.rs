@@ -14,6 +14,8 @@ pub struct Config {
     pub branches_max: u32,
     /// Bytes of one branch's payload, type URL included.
     pub payload_bytes_max: usize,
+    /// Bytes of all payloads of one request.
+    pub request_bytes_max: usize,
     /// Transactions that drivers work on at the same time; more wait their turn, or are refused.
     pub transactions_in_flight_max: usize,
     /// Requests that wait for their turn; more are refused at once.
@@ -90,6 +92,7 @@ impl Default for Config {
         Self {
             branches_max: 64,
             payload_bytes_max: 64 * 1024,
+            request_bytes_max: 4 * 1024 * 1024,
             transactions_in_flight_max: 4_096,
             admission_queue_max: 4_096,
             admission_wait_ms: 500,
@@ -141,6 +144,8 @@ impl Config {
         };
         require((1..=1_024).contains(&self.branches_max), "branches_max", "must be 1 to 1,024");
         require((1..=1_048_576).contains(&self.payload_bytes_max), "payload_bytes_max", "must be 1 to 1,048,576");
+        let fits = (self.payload_bytes_max..=67_108_864).contains(&self.request_bytes_max);
+        require(fits, "request_bytes_max", "must be payload_bytes_max to 67,108,864");
         require(self.transactions_in_flight_max > 0, "transactions_in_flight_max", "must be at least 1");
         require(self.recovery_in_flight_max > 0, "recovery_in_flight_max", "must be at least 1");
         require(self.recovery_stuck_max > 0, "recovery_stuck_max", "must be at least 1");

@@ -18,10 +18,20 @@ pub const DOMAIN: &str = "tcc.v1";
 /// The metadata that names who asks.
 pub const INITIATOR_KEY: &str = "tcc-initiator";
 
+/// What a branch takes in a message beside its payload is less than this.
+const BRANCH_BYTES_MAX: usize = 1_024;
+/// What a request takes beside its branches, or questions about outcomes, are less than this.
+const REQUEST_BYTES_MAX: usize = 1_048_576;
+
 /// `tcc.v1.Coordinator`, to be added to a server.
 #[must_use]
 pub fn coordinator_server(coordinator: Coordinator) -> CoordinatorServer<coordinator::CoordinatorService> {
-    CoordinatorServer::new(coordinator::CoordinatorService::new(coordinator))
+    let config = coordinator.config();
+    // Twice: what is somewhat too large is refused with the name of the limit, and only what is far too large by the transport.
+    let payloads = config.request_bytes_max.saturating_mul(2);
+    let branches = usize::try_from(config.branches_max).unwrap_or(usize::MAX).saturating_mul(BRANCH_BYTES_MAX);
+    let message_bytes_max = payloads.saturating_add(branches).saturating_add(REQUEST_BYTES_MAX);
+    CoordinatorServer::new(coordinator::CoordinatorService::new(coordinator)).max_decoding_message_size(message_bytes_max)
 }
 
 /// `tcc.v1.Admin`, to be added to a server.

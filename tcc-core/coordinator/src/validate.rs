@@ -128,6 +128,10 @@ fn branches(branches: &[NewBranch], config: &Config, registry: &Registry) -> Vec
         return vec![Invalid::new("branches", format!("has {} branches; branches_max is {limit}", branches.len()))];
     }
     let mut bad = Vec::new();
+    let (size, limit) = (branches.iter().map(|one| one.payload.size_bytes()).sum::<usize>(), config.request_bytes_max);
+    if size > limit {
+        bad.push(Invalid::new("branches", format!("have {size} bytes of payloads; request_bytes_max is {limit}")));
+    }
     let mut seen = HashSet::new();
     for (index, one) in branches.iter().enumerate() {
         let field = format!("branches[{index}]");

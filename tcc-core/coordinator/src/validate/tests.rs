@@ -100,6 +100,16 @@ fn branches_must_be_there_in_number_and_name_and_size() {
 }
 
 #[test]
+fn the_payloads_of_a_request_are_limited_together() {
+    let config = Config { request_bytes_max: 20, payload_bytes_max: 20, ..Config::default() };
+    // Each has 8 bytes, 5 of them its type URL.
+    let of = |count: usize| Submit { branches: (0..count).map(|it| branch_named(&format!("b{it}"))).collect(), ..request() };
+    assert!(submit(&of(2), &config, &registry(), NOW).is_ok());
+    let bad = submit(&of(3), &config, &registry(), NOW).unwrap_err();
+    assert_eq!(bad, [Invalid::new("branches", "have 24 bytes of payloads; request_bytes_max is 20")]);
+}
+
+#[test]
 fn deadlines_lie_ahead_but_not_too_far() {
     for at in [NOW, NOW.minus(Duration::from_secs(1)), after(60_001)] {
         assert_eq!(fields_of(&Submit { try_until: Some(at), ..request() }), ["try_until"], "{at}");
