@@ -91,6 +91,7 @@ impl EndpointConfig {
     /// The limits; the address is checked where it is used.
     pub(super) fn check(&self) -> Result<(), String> {
         in_range("calls_in_flight_max", self.calls_in_flight_max as u64, 1, Semaphore::MAX_PERMITS as u64)?;
+        in_range("connect_timeout_ms", self.connect_timeout_ms, 1, 60_000)?;
         in_range("keepalive_ms", self.keepalive_ms, 100, 600_000)?;
         in_range("batch_max", self.batch_max as u64, 1, BATCH_OPERATIONS_MAX as u64)?;
         in_range("batch_bytes_max", self.batch_bytes_max as u64, 1_024, BATCH_BYTES_MAX as u64)?;
@@ -118,6 +119,8 @@ mod tests {
         };
         let named = [
             ("calls_in_flight_max", with(|config| config.calls_in_flight_max = 0)),
+            ("connect_timeout_ms", with(|config| config.connect_timeout_ms = 0)),
+            ("keepalive_ms", with(|config| config.keepalive_ms = 99)),
             ("batch_max", with(|config| config.batch_max = 1_025)),
             ("batch_bytes_max", with(|config| config.batch_bytes_max = 4 * 1_048_576 + 1)),
             ("batches_in_flight_max", with(|config| config.batches_in_flight_max = 0)),

@@ -59,17 +59,9 @@ impl GrpcEndpoint {
     /// As [`Self::new`].
     pub fn over(config: &EndpointConfig, connect: impl FnOnce(&Address) -> Channel) -> Result<Self, String> {
         config.check()?;
-        let address = Channel::from_shared(config.endpoint.clone())
-            .map_err(|error| format!("endpoint {:?} is not a URL: {error}", config.endpoint))?;
-        if !matches!(address.uri().scheme_str(), Some("http" | "https")) {
-            return Err(format!("endpoint {:?} must be http://HOST:PORT", config.endpoint));
-        }
-        let address = address
-            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_millis(config.keepalive_ms))
-            .keep_alive_timeout(Duration::from_millis(config.keepalive_ms))
-            .keep_alive_while_idle(true);
+        let connect_timeout = Duration::from_millis(config.connect_timeout_ms);
+        let address = tcc_service::address(&config.endpoint, connect_timeout, Duration::from_millis(config.keepalive_ms))
+            .map_err(|problem| format!("endpoint {problem}"))?;
         Ok(Self {
             peer: Arc::new(Peer::new(connect(&address), config)),
             config: config.clone(),

@@ -23,7 +23,7 @@ const REFUSED_MAX: usize = 8;
 /// Connecting takes no longer than this, so that a gateway that is gone costs little.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection is asked so often whether it still stands; a gateway that vanished without a word is noticed by that.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(3);
 
 /// Where the gateways of one coordinator are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl Gateways {
             bad.push(Invalid::new("ask_timeout_ms", format_args!("must be 1 to 60000, and is {}", config.ask_timeout_ms)));
         }
         for (index, endpoint) in config.endpoints.iter().enumerate() {
-            match address(endpoint) {
+            match tcc_service::address(endpoint, CONNECT_TIMEOUT, KEEPALIVE) {
                 Ok(address) => clients.push(CoordinatorClient::new(connect(&address))),
                 Err(problem) => bad.push(Invalid::new(format!("endpoints[{index}]"), problem)),
             }
@@ -166,15 +166,6 @@ struct Refusal {
     /// The coordinator may take fewer queries at once than were sent.
     too_many: bool,
     text: String,
-}
-
-fn address(endpoint: &str) -> Result<Endpoint, String> {
-    let endpoint = Channel::from_shared(endpoint.to_owned())
-        .map_err(|_| format!("{endpoint:?} is not an address: must be http://HOST:PORT"))?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none_or(str::is_empty) {
-        return Err(format!("{:?} is not supported: must be http://HOST:PORT", endpoint.uri().to_string()));
-    }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).http2_keep_alive_interval(KEEPALIVE_INTERVAL))
 }
 
 impl OutcomeSource for GrpcOutcomes {
