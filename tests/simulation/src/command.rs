@@ -183,17 +183,23 @@ async fn tell(library: &Library, report: &Report, args: &SimulateArgs) -> anyhow
     Ok(())
 }
 
-/// Leaves faults out, one after the other, as long as the same rule is broken without them.
+/// Leaves faults out, one after the other, as long as the same rule is broken without them, until none can be left out any more.
 async fn fewest(library: &Library, report: &Report, mut without: Vec<usize>) -> anyhow::Result<Vec<usize>> {
     let rule = |report: &Report| report.violations.first().and_then(|it| it.split(',').next().map(str::to_owned));
-    for number in 0..report.plan.len() {
-        if without.contains(&number) {
-            continue;
+    loop {
+        let before = without.len();
+        for number in 0..report.plan.len() {
+            if without.contains(&number) {
+                continue;
+            }
+            without.push(number);
+            let again = in_child(library, &Order { seed: report.seed, without: without.clone(), trace: false }).await?;
+            if rule(&again) != rule(report) {
+                without.pop();
+            }
         }
-        without.push(number);
-        let again = in_child(library, &Order { seed: report.seed, without: without.clone(), trace: false }).await?;
-        if rule(&again) != rule(report) {
-            without.pop();
+        if without.len() == before {
+            break;
         }
     }
     without.sort_unstable();
