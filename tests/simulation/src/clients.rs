@@ -20,16 +20,13 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     deliveries::UNKNOWN_FIELD,
     dice::Dice,
     history::Told,
-    net::connector,
+    net::gateways,
     place::{Db, Host},
     settings::Settings,
     world::World,
@@ -63,13 +60,7 @@ fn may_be_repeated(status: &Status) -> bool {
 
 /// Runs all clients of one machine, and ends when they have done all that they wanted.
 pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) -> turmoil::Result {
-    let connect = connector(&world, host);
-    let mut gateways = Vec::new();
-    for number in 0..settings.gateways {
-        let endpoint = Endpoint::from_shared(Host::Gateway(number).url())?.connect_timeout(Duration::from_millis(300));
-        let endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(1));
-        gateways.push(connect(&endpoint));
-    }
+    let gateways = gateways(&world, host, settings.gateways)?;
     let mut shoppers = JoinSet::new();
     for number in 0..settings.shoppers_per_client {
         let name = format!("{host}.{number}");

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::Stream;
@@ -154,6 +155,17 @@ pub(crate) fn connector(world: &Arc<World>, here: Host) -> impl Fn(&Endpoint) ->
             }
         }))
     }
+}
+
+/// Channels to the gateways, for whoever is neither a gateway nor a participant.
+pub(crate) fn gateways(world: &Arc<World>, here: Host, count: u8) -> Result<Vec<Channel>, tonic::transport::Error> {
+    let connect = connector(world, here);
+    let channel = |number| {
+        let endpoint = Endpoint::from_shared(Host::Gateway(number).url())?.connect_timeout(Duration::from_millis(300));
+        let endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(1));
+        Ok(connect(&endpoint))
+    };
+    (0..count).map(channel).collect()
 }
 
 /// Everybody who connects to `here`.

@@ -9,12 +9,9 @@ use tcc_proto::tcc::v1::{
 };
 use tcc_types::{BranchId, BranchKey};
 use tokio::time::{sleep, timeout};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
-use crate::{answers, dice::Dice, net::connector, place::Host, settings::Settings, world::World};
+use crate::{answers, dice::Dice, net::gateways, place::Host, settings::Settings, world::World};
 
 /// How long an operator waits for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
@@ -30,13 +27,7 @@ struct Operator {
 
 /// Looks after the system for as long as it runs.
 pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) -> turmoil::Result {
-    let connect = connector(&world, host);
-    let mut gateways = Vec::new();
-    for number in 0..settings.gateways {
-        let endpoint = Endpoint::from_shared(Host::Gateway(number).url())?.connect_timeout(Duration::from_millis(300));
-        let endpoint = endpoint.http2_keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(1));
-        gateways.push(connect(&endpoint));
-    }
+    let gateways = gateways(&world, host, settings.gateways)?;
     let operator = Operator { dice: world.dice(host), world, host, gateways };
     for round in 0_u64.. {
         sleep(operator.dice.millis(300..=1_800)).await;
