@@ -20,7 +20,7 @@ use crate::{
 
 /// The largest answer that is taken: as many branches as a transaction may have, each with as large an output as participants give, by
 /// default.
-const MESSAGE_BYTES_MAX: usize = 66 * 1024 * 1024;
+const ANSWER_BYTES_MAX: usize = 66 * 1024 * 1024;
 
 /// The metadata that names who asks.
 const INITIATOR_KEY: &str = "tcc-initiator";
@@ -81,7 +81,7 @@ impl Client {
     /// Never for an [`Initiator`] as it is today: its characters are allowed in metadata.
     pub fn new(channel: Channel, initiator: &Initiator) -> Result<Self, Error> {
         let initiator = initiator.as_str().parse().map_err(|_| Error::Malformed("initiator".to_owned()))?;
-        let calls = CoordinatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let calls = CoordinatorClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         Ok(Self { calls, initiator, retries: Retries::default() })
     }
 
@@ -89,6 +89,14 @@ impl Client {
     #[must_use]
     pub fn with_retries(mut self, retries: Retries) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// Takes answers of so many bytes, where transactions may have more branches, or branches larger outputs, than by default. By default
+    /// 66 MiB.
+    #[must_use]
+    pub fn with_answer_bytes_max(mut self, answer_bytes_max: usize) -> Self {
+        self.calls = self.calls.max_decoding_message_size(answer_bytes_max);
         self
     }
 

@@ -14,7 +14,7 @@ pub struct Config {
     pub branches_max: u32,
     /// Bytes of one branch's payload, type URL included.
     pub payload_bytes_max: usize,
-    /// Bytes of all payloads of one request.
+    /// Bytes of all payloads of one request; a branch that is enlisted is a request of its own.
     pub request_bytes_max: usize,
     /// Transactions that drivers work on at the same time; more wait their turn, or are refused.
     pub transactions_in_flight_max: usize,
@@ -170,7 +170,7 @@ impl Config {
         require(self.retention_interval_ms > 0, "retention_interval_ms", "must be at least 1");
         require((1..=self.page_size_max).contains(&self.page_size), "page_size", "must be 1 to page_size_max");
         require((1..=10_000).contains(&self.page_size_max), "page_size_max", "must be 1 to 10,000");
-        require(self.outcome_queries_max > 0, "outcome_queries_max", "must be at least 1");
+        require((1..=4_096).contains(&self.outcome_queries_max), "outcome_queries_max", "must be 1 to 4,096");
         require(self.watch_interval_ms > 0, "watch_interval_ms", "must be at least 1");
         // A gid may be half the retention old when it is begun, and must still be known when its last deadline has passed.
         let longest_ms = self.hold_for_ms_max.saturating_add(self.clock_allowance_ms).saturating_add(self.ask_grace_ms);
@@ -200,6 +200,18 @@ mod tests {
     #[test]
     fn the_defaults_fit_together() {
         assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_request_carries_one_payload_at_least_and_64_mib_at_most() {
+        let with = |payload_bytes_max, request_bytes_max| {
+            let config = Config { payload_bytes_max, request_bytes_max, ..Config::default() };
+            config.validate().map_err(|bad| bad.into_iter().map(|bad| bad.field).collect::<Vec<_>>())
+        };
+        assert_eq!((with(100, 100), with(100, 67_108_864)), (Ok(()), Ok(())));
+        for bad in [with(100, 99), with(100, 67_108_865)] {
+            assert_eq!(bad, Err(vec!["coordinator.request_bytes_max".to_owned()]));
+        }
     }
 
     #[test]

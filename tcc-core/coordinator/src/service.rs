@@ -20,17 +20,17 @@ pub const INITIATOR_KEY: &str = "tcc-initiator";
 
 /// What a branch takes in a message beside its payload is less than this.
 const BRANCH_BYTES_MAX: usize = 1_024;
-/// What a request takes beside its branches, or questions about outcomes, are less than this.
-const REQUEST_BYTES_MAX: usize = 1_048_576;
+/// No message is limited to less: questions about outcomes too come to this service.
+const MESSAGE_BYTES_MIN: usize = 4 * 1_048_576;
 
 /// `tcc.v1.Coordinator`, to be added to a server.
 #[must_use]
 pub fn coordinator_server(coordinator: Coordinator) -> CoordinatorServer<coordinator::CoordinatorService> {
     let config = coordinator.config();
-    // Twice: what is somewhat too large is refused with the name of the limit, and only what is far too large by the transport.
-    let payloads = config.request_bytes_max.saturating_mul(2);
+    // More than the limits allow: what is somewhat too large is refused with the name of its limit, only the rest by the transport.
+    let payloads = config.request_bytes_max.saturating_add(config.request_bytes_max.min(MESSAGE_BYTES_MIN));
     let branches = usize::try_from(config.branches_max).unwrap_or(usize::MAX).saturating_mul(BRANCH_BYTES_MAX);
-    let message_bytes_max = payloads.saturating_add(branches).saturating_add(REQUEST_BYTES_MAX);
+    let message_bytes_max = payloads.saturating_add(branches).max(MESSAGE_BYTES_MIN);
     CoordinatorServer::new(coordinator::CoordinatorService::new(coordinator)).max_decoding_message_size(message_bytes_max)
 }
 

@@ -133,18 +133,15 @@ impl<T: Tables> Memory<T> {
 
     /// Loses what is not synced, and ends every session: whatever they do from now on fails.
     pub fn crash(&self) {
-        let mut kept = self.kept();
-        kept.visible = kept.durable.clone();
-        kept.unsynced.clear();
-        kept.crashes += 1;
+        self.kept().crash();
     }
 
-    /// Becomes what it was: a replica that lags behind takes over. Ends every session.
+    /// Becomes something else, such as what it was a while ago: a replica that lags behind takes over. Ends every session; who observes
+    /// commits is not told.
     pub fn fail_over(&self, to: T) {
         let mut kept = self.kept();
         kept.durable = to;
-        drop(kept);
-        self.crash();
+        kept.crash();
     }
 
     /// Makes durable whatever is committed: a server does so by itself, also when nobody waits for it any more.
@@ -172,6 +169,12 @@ impl<T: Tables> Memory<T> {
 }
 
 impl<T: Tables> Kept<T> {
+    fn crash(&mut self) {
+        self.visible = self.durable.clone();
+        self.unsynced.clear();
+        self.crashes += 1;
+    }
+
     fn sync_to(&mut self, number: u64) {
         while self.unsynced.front().is_some_and(|(of, _)| *of <= number) {
             if let Some((_, tables)) = self.unsynced.pop_front() {

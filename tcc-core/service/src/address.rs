@@ -12,9 +12,11 @@ use tonic::transport::Endpoint;
 pub fn address(address: &str, connect_timeout: Duration, keepalive: Duration) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| "is no address: must be http://HOST:PORT")?;
     let uri = endpoint.uri();
-    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) || !is_bare || has_user {
+    let is_http = uri.scheme_str() == Some("http");
+    let has_host = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some_and(|port| port > 0);
+    // A parsed address has lost what came after a '#'.
+    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !address.contains(['@', '#']);
+    if !is_http || !has_host || !is_bare {
         return Err("must be http://HOST:PORT, without user, path or query".to_owned());
     }
     Ok(endpoint
@@ -41,16 +43,10 @@ mod tests {
     #[test]
     fn what_is_none_is_refused_and_not_repeated() {
         let user = "http://shop:hunter2@gateway.internal:50051";
-        for bad in [
-            "",
-            "http://",
-            "gateway.internal:50051",
-            "https://a:1",
-            "ftp://a",
-            user,
-            "http://a:1/hunter2",
-            "http://a:1?hunter2",
-        ] {
+        let no_host = ["", "http://", "http://:1", "gateway.internal:50051", "https://a:1", "ftp://a:1"];
+        let no_port = ["http://gateway.internal", "http://a:", "http://a:0", "http://a:99999", "http://shop:hunter2#@a:1"];
+        let more = [user, "http://a:1/hunter2", "http://a:1?hunter2", "http://a:1#hunter2"];
+        for bad in no_host.into_iter().chain(no_port).chain(more) {
             let problem = address(bad, SECOND, SECOND).map(|_| ()).unwrap_err();
             assert!(problem.contains("http://HOST:PORT") && !problem.contains("hunter2"), "{bad}: {problem}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tcc_database::memory::{Memory, Tables};
-use tcc_participant::memory::HasBranches;
+use tcc_participant::memory::{HasBranches, StoredBranch};
 use tcc_proto::tcc::v1::{
     CancelResponse, ConfirmResponse, RefusalReason, TryResponse, Violation, ViolationKind, batch_operation::Operation,
     cancel_response, confirm_response, try_response,
@@ -14,20 +14,35 @@ use crate::world::World;
 
 /// Looks rows up in a participant's database.
 #[derive(Clone)]
-pub(crate) struct Rows(Arc<dyn Fn(&BranchKey) -> String + Send + Sync>);
+pub(crate) struct Rows {
+    visible: Lookup,
+    durable: Lookup,
+}
+
+type Lookup = Arc<dyn Fn(&BranchKey) -> Option<StoredBranch> + Send + Sync>;
 
 impl Rows {
     pub(crate) fn of<T: Tables + HasBranches>(database: Memory<T>) -> Self {
-        Self(Arc::new(move |key| match database.visible().branches().get(key) {
-            Some(stored) if stored.row.empty => "cancelled (empty)".to_owned(),
-            Some(stored) => format!("{:?}", stored.row.status).to_lowercase(),
-            None => "absent".to_owned(),
-        }))
+        let other = database.clone();
+        Self {
+            visible: Arc::new(move |key| database.visible().branches().get(key).cloned()),
+            durable: Arc::new(move |key| other.durable().branches().get(key).cloned()),
+        }
+    }
+
+    /// Whether a branch has a row that a crash would leave.
+    pub(crate) fn is_durable(&self, gid: &str, branch: &str) -> bool {
+        key(gid, branch).is_some_and(|key| (self.durable)(&key).is_some())
     }
 
     /// A branch's row, in a word.
     pub(crate) fn row(&self, gid: &str, branch: &str) -> String {
-        key(gid, branch).map_or_else(|| "unreadable".to_owned(), |key| (self.0)(&key))
+        let Some(key) = key(gid, branch) else { return "unreadable".to_owned() };
+        match (self.visible)(&key) {
+            Some(stored) if stored.row.empty => "cancelled (empty)".to_owned(),
+            Some(stored) => format!("{:?}", stored.row.status).to_lowercase(),
+            None => "absent".to_owned(),
+        }
     }
 
     /// Counts an operation with the row that it finds.
@@ -48,6 +63,8 @@ pub(crate) fn fits(op: Op, answer: &str, row: &str) -> bool {
     match (op, answer) {
         // A vote may be overtaken by the decision.
         (Op::Try, "reserved") => matches!(row, "tried" | "confirmed" | "cancelled"),
+        (Op::Try, "refused") => row == "refused",
+        (Op::Try, "suspended") => matches!(row, "cancelled" | "cancelled (empty)"),
         (Op::Confirm, "done") => row == "confirmed",
         (Op::Cancel, "done") => matches!(row, "cancelled" | "cancelled (empty)" | "refused"),
         _ => true,

@@ -4,10 +4,13 @@
 mod books;
 mod end;
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+};
 
 use tcc_database::memory::{Memory, Tables};
-use tcc_log::{AuditAction, Change, LogTables, Settled, TxRecord};
+use tcc_log::{AuditAction, BranchProgress, Change, LogTables, NewAudit, Settled, TxRecord};
 use tcc_participant::memory::{BranchTable, HasBranches, StoredBranch};
 use tcc_types::{BranchKey, BranchRowStatus, Decision, Op, TxStatus};
 
@@ -47,10 +50,7 @@ fn with(world: &Weak<World>, check: impl FnOnce(&World)) {
 /// S1: a decision never changes; a transaction goes from status to status as it should, and ends only when its branches have.
 fn log(world: &World, before: &LogTables, after: &LogTables) {
     let faults = world.faults();
-    let known = before.audit().count();
-    if !before.audit().eq(after.audit().take(known)) {
-        world.violation("operators", "what is on the audit record was changed");
-    }
+    operators(world, before, after);
     for change in after.changes_since(before) {
         let (gid, from, to) = match change {
             Change::Inserted(new) => (new.gid, None, Some(new)),
@@ -72,9 +72,6 @@ fn log(world: &World, before: &LogTables, after: &LogTables) {
         if !fits {
             world.violation("S1", format_args!("transaction {gid} went from {} to {}", name(from), name(to)));
         }
-        if let (Some(from), Some(to)) = (from, to) {
-            settled_outside(world, from, to, after);
-        }
         if let (Some(from), Some(to)) = (from, to)
             && from.decided_at.is_some()
             && (from.cause != to.cause || from.decided_at != to.decided_at || from.branch_count != to.branch_count)
@@ -90,19 +87,43 @@ fn log(world: &World, before: &LogTables, after: &LogTables) {
     }
 }
 
-/// Only what was stuck can be settled outside, and only with a line on the audit record.
-fn settled_outside(world: &World, before: &TxRecord, after: &TxRecord, tables: &LogTables) {
-    for branch in after.branches.iter().filter(|branch| branch.progress.settled == Some(Settled::Outside)) {
-        let was = before.branches.iter().find(|it| it.branch == branch.branch).map(|it| &it.progress);
-        if was.is_some_and(|was| was.settled.is_some()) {
-            continue;
+/// Who did what is on record, and nothing else was done: the record only grows, with a name on each line; what is settled outside was
+/// stuck, and is in the same commit as its line; what is tried anew is to be confirmed.
+fn operators(world: &World, before: &LogTables, after: &LogTables) {
+    let known = before.audit().count();
+    if !before.audit().eq(after.audit().take(known)) {
+        world.violation("operators", "what is on the audit record was changed");
+    }
+    let progress = |tables: &LogTables, key: &BranchKey| {
+        let record = tables.transaction(key.gid)?;
+        record.branches.iter().find(|it| it.branch == key.branch).map(|it| it.progress.clone())
+    };
+    let is_outside = |progress: Option<&BranchProgress>| progress.is_some_and(|it| it.settled == Some(Settled::Outside));
+    let mut marked = BTreeSet::new();
+    for NewAudit { key, action, actor, .. } in after.audit().skip(known).map(|line| &line.entry) {
+        let (was, is) = (progress(before, key), progress(after, key));
+        let fits = match action {
+            AuditAction::Probe => true,
+            AuditAction::TryAnew => {
+                after.transaction(key.gid).is_some_and(|it| it.status.decision() == Some(Decision::Confirm))
+            }
+            AuditAction::MarkSettled => {
+                marked.insert(key.clone());
+                was.as_ref().is_some_and(|was| was.stuck.is_some() && was.settled.is_none()) && is_outside(is.as_ref())
+            }
+        };
+        if !fits || actor.is_empty() {
+            world.violation("operators", format_args!("{action:?} of {key} by {actor:?}: it was {was:?}, and is {is:?}"));
         }
-        let is_on_record = tables.audit().rev().any(|it| {
-            it.entry.action == AuditAction::MarkSettled && it.entry.key.gid == after.gid && it.entry.key.branch == branch.branch
-        });
-        if !is_on_record || was.is_none_or(|was| was.stuck.is_none()) {
-            let what = format!("branch {} of {} was settled outside; it was {was:?}", branch.branch, after.gid);
-            world.violation("operators", format_args!("{what}; on record: {is_on_record}"));
+    }
+    for change in after.changes_since(before) {
+        let Change::Updated { before: was, after: is } = change else { continue };
+        for branch in &is.branches {
+            let key = BranchKey { gid: is.gid, branch: branch.branch.clone() };
+            let before = was.branches.iter().find(|it| it.branch == branch.branch).map(|it| &it.progress);
+            if is_outside(Some(&branch.progress)) && !is_outside(before) && !marked.contains(&key) {
+                world.violation("operators", format_args!("{key} was settled outside, and by whom is not on record"));
+            }
         }
     }
 }

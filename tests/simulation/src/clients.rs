@@ -2,6 +2,7 @@
 //! gateway, walk away, change their minds, and ask twice at the same time. What they were told goes to the history.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -47,7 +48,7 @@ struct Shopper {
 }
 
 /// The same branch with another payload: one more field, which no message has.
-fn another(mut branch: Branch) -> Branch {
+fn with_another_payload(mut branch: Branch) -> Branch {
     branch.payload.value.extend(UNKNOWN_FIELD);
     branch
 }
@@ -112,10 +113,10 @@ impl Shopper {
             let answer = self.client().create_order(request.clone()).await?;
             answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
         };
-        let another = async || {
-            let mut request = request.clone();
-            request.lines.iter_mut().for_each(|line| line.quantity += 1);
-            let answer = self.client().create_order(request).await?;
+        let mut more = request.clone();
+        more.lines.iter_mut().for_each(|line| line.quantity += 1);
+        let create_more = async || {
+            let answer = self.client().create_order(more.clone()).await?;
             answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
         };
         let placed = match self.dice.number(0..=19) {
@@ -124,12 +125,16 @@ impl Shopper {
                 one.or(other)
             }
             2 => {
-                let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &another));
+                let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create_more));
+                self.is_of(&request, one.as_ref());
+                self.is_of(&more, other.as_ref());
                 self.never_both(&order_key, one, other)
             }
             3 => {
                 let one = self.ask(&order_key, &create).await;
-                let other = self.ask(&order_key, &another).await;
+                let other = self.ask(&order_key, &create_more).await;
+                self.is_of(&request, one.as_ref());
+                self.is_of(&more, other.as_ref());
                 self.never_both(&order_key, one, other)
             }
             _ => self.ask(&order_key, &create).await,
@@ -145,6 +150,18 @@ impl Shopper {
                 answer.into_inner().order.ok_or_else(|| Status::internal("no order"))
             };
             self.ask(&order_key, &get).await;
+        }
+    }
+
+    /// An order that was answered is the one that was asked for. Before its row is there, its lines are not.
+    fn is_of(&self, request: &CreateOrderRequest, order: Option<&Order>) {
+        let Some(order) = order.filter(|order| !order.lines.is_empty()) else { return };
+        let sorted = |lines: &[OrderLine]| {
+            let lines = lines.iter().map(|line| (line.sku.clone(), line.quantity));
+            lines.collect::<BTreeSet<_>>()
+        };
+        if sorted(&order.lines) != sorted(&request.lines) {
+            self.world.violation("answers", format_args!("{request:?} was answered with {:?}", order.lines));
         }
     }
 
@@ -198,16 +215,29 @@ impl Shopper {
         }
         let send = async |client: Client| client.submit(submit.clone()).await;
         let answer = if self.dice.happens(100) {
-            let others = submit.branches.iter().cloned().map(another).collect();
-            let other = Submit { branches: others, ..submit.clone() };
-            let send_other = async |client: Client| client.submit(other.clone()).await;
+            let others = submit.branches.iter().cloned().map(with_another_payload).collect();
+            let other_submit = Submit { branches: others, ..submit.clone() };
+            let send_other = async |client: Client| client.submit(other_submit.clone()).await;
             let (one, other) = futures::join!(self.transact(&key, &send), self.transact(&key, &send_other));
+            one.iter().for_each(|_| self.is_stored(gid, &submit));
+            other.iter().for_each(|_| self.is_stored(gid, &other_submit));
             self.never_both(&key, one, other)
         } else {
             self.transact(&key, &send).await
         };
         if hold && answer.is_some_and(|it| it.decision().is_none()) {
             self.settle(&key, gid).await;
+        }
+    }
+
+    /// A request that was answered with a transaction is what the log has of it.
+    fn is_stored(&self, gid: Gid, answered: &Submit) {
+        let log = self.world.log.visible();
+        let Some(record) = log.transaction(gid) else { return };
+        let stored: BTreeMap<_, _> = record.branches.iter().map(|it| (&it.branch, &it.payload.value[..])).collect();
+        let asked: BTreeMap<_, _> = answered.branches.iter().map(|it| (&it.id, &it.payload.value[..])).collect();
+        if stored != asked {
+            self.world.violation("answers", format_args!("{gid} was answered to a request with other branches than it has"));
         }
     }
 
@@ -246,7 +276,7 @@ impl Shopper {
             self.transact(&key, &enlist).await
         };
         if self.dice.happens(100) {
-            let others: Vec<_> = branches.iter().cloned().map(another).collect();
+            let others: Vec<_> = branches.iter().cloned().map(with_another_payload).collect();
             futures::future::join_all(branches.iter().chain(&others).map(&enlist)).await;
         } else if self.dice.happens(500) {
             futures::future::join_all(branches.iter().map(&enlist)).await;
@@ -335,7 +365,7 @@ impl Shopper {
 
     // Both.
 
-    /// Two different requests under one key or gid: one of them at most is answered with a transaction.
+    /// Two different requests under one key, gid or branch: one of them at most is answered with a transaction.
     fn never_both<T>(&self, key: &str, one: Option<T>, other: Option<T>) -> Option<T> {
         if one.is_some() && other.is_some() {
             self.world.violation("answers", format_args!("{key} was answered to two different requests"));

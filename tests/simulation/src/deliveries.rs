@@ -26,9 +26,6 @@ use crate::{
 /// A field that no message has, encoded: a payload with it says the same in other bytes.
 pub(crate) const UNKNOWN_FIELD: [u8; 2] = [0x78, 0x01];
 
-/// So long after its commit an operation is answered at the latest.
-const LATEST_ANSWER: Duration = Duration::from_secs(3);
-
 /// How often messages are repeated, lost with their answers, and sent again with another payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mischief {
@@ -100,9 +97,8 @@ impl Line {
     fn seen(&self, op: Op, gid: &str, branch: &str, answer: &str) {
         let row = self.rows.row(gid, branch);
         self.world.tell(self.host, format_args!("{op:?} {gid} {branch}: {answer}, its row is now {row}"));
-        if !answers::fits(op, answer, &row)
-            && !self.world.has_lost_rows_since(self.world.elapsed().saturating_sub(LATEST_ANSWER))
-        {
+        let is_just_lost = || answers::key(gid, branch).is_some_and(|key| self.world.is_just_lost(&key));
+        if !answers::fits(op, answer, &row) && !is_just_lost() {
             self.world.violation("S3", format_args!("{op:?} {gid} {branch} was answered {answer}, and its row is {row}"));
         }
         let faults = self.world.faults();
@@ -155,8 +151,8 @@ impl<S: Participant> Deliveries<S> {
         self.line.copies.spawn(async move {
             tokio::time::sleep(after).await;
             let (gid, branch) = (forged.gid.clone(), forged.branch_id.clone());
-            if line.rows.row(&gid, &branch) == "absent" {
-                // It would be the first.
+            if !line.rows.is_durable(&gid, &branch) {
+                // It would be the first, or could become it.
                 return;
             }
             let answer = inner.r#try(Request::new(forged)).await;

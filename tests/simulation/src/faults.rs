@@ -12,7 +12,7 @@ use tcc_database::memory::Step;
 use crate::{
     deliveries::Mischief,
     dice::Dice,
-    past::PAST_MAX,
+    past::{MOMENT, PAST_MAX},
     place::{Db, Host},
     settings::{CLOCKS_APART_MS, Settings},
     world::{Point, Trap, World},
@@ -61,7 +61,7 @@ pub(crate) enum Kind {
     Forgeries(Host),
     /// A database's clock is off by so many microseconds.
     Skew(Db, i64),
-    /// A participant's database becomes what it was so many tenths of a second ago: a replica that lagged behind has taken over.
+    /// A participant's database becomes what it was so many moments before the last: a replica that lagged behind has taken over.
     FailOver(Db, usize),
 }
 
@@ -89,6 +89,10 @@ impl Kind {
     }
 }
 
+fn millis(moments: usize) -> u128 {
+    MOMENT.as_millis() * moments as u128
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name())?;
@@ -103,7 +107,7 @@ impl fmt::Display for Kind {
             Self::Cut(one, other) | Self::Reset(one, other) => write!(f, "{one} and {other}"),
             Self::CutOneWay(from, to) => write!(f, "{from} to {to}"),
             Self::Skew(db, micros) => write!(f, "{db}, {} ms", micros / 1_000),
-            Self::FailOver(db, tenths) => write!(f, "{db}, of the last {tenths} tenths of a second"),
+            Self::FailOver(db, moments) => write!(f, "{db}, {} to {} ms back", millis(*moments), millis(*moments + 1)),
         }
     }
 }
@@ -120,12 +124,8 @@ pub(crate) fn plan(settings: &Settings, dice: &Dice) -> Vec<Fault> {
         .collect();
     if settings.loses_rows {
         let at = dice.millis(stormy_ms / 3..=stormy_ms);
-        let tenths = dice.index(PAST_MAX);
-        faults.push(Fault {
-            at,
-            lasts: Duration::from_secs(2),
-            kind: Kind::FailOver(dice.one_of(&[Db::Inventory, Db::Coupon]), tenths),
-        });
+        let kind = Kind::FailOver(dice.one_of(&[Db::Inventory, Db::Coupon]), dice.index(PAST_MAX));
+        faults.push(Fault { at, lasts: Duration::from_secs(2), kind });
     }
     faults.sort_by_key(|fault| fault.at);
     faults
@@ -330,7 +330,7 @@ impl Storm {
             Kind::Losses(host) => self.mischief(*host, |mischief| mischief.lost_per_mille = if begins { 300 } else { 0 }),
             // It stays as it is until it is set again.
             Kind::Skew(db, micros) if begins => self.world.set_skew(*db, *micros),
-            Kind::FailOver(db, tenths) if begins => self.world.fail_over(*db, *tenths),
+            Kind::FailOver(db, moments) if begins => self.world.fail_over(*db, *moments),
             Kind::Skew(..) | Kind::FailOver(..) => {}
         }
     }

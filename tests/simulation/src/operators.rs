@@ -1,11 +1,12 @@
 //! Whoever looks after what is stuck: probes it, tries it anew, says that it was settled outside, and now and then asks for what must be
-//! refused. Never done.
+//! refused. Once all faults are healed, an operator looks after lost rows alone: everything else has to end without one.
 
 use std::{sync::Arc, time::Duration};
 
 use tcc_log::AuditAction;
 use tcc_proto::tcc::v1::{
-    ListStuckRequest, MarkSettledRequest, ProbeRequest, TryAnewRequest, Warrant, admin_client::AdminClient,
+    self as proto, ListStuckRequest, MarkSettledRequest, ProbeRequest, StuckKind, TryAnewRequest, Warrant,
+    admin_client::AdminClient,
 };
 use tcc_types::{BranchId, BranchKey};
 use tokio::time::{sleep, timeout};
@@ -40,23 +41,28 @@ pub(crate) async fn run(world: Arc<World>, host: Host, settings: Arc<Settings>) 
 impl Operator {
     async fn look(&self, round: u64) -> Result<(), Status> {
         let mut admin = AdminClient::new(self.gateways[self.dice.index(self.gateways.len())].clone());
-        for key in self.stuck(&mut admin).await? {
-            self.treat(&mut admin, &key, &format!("round {round}, branch {key}")).await;
+        for (key, kind) in self.stuck(&mut admin).await? {
+            if !self.world.is_calm() || self.world.is_lost(&key) {
+                self.treat(&mut admin, &key, kind, &format!("round {round}, branch {key}")).await;
+            }
         }
-        if self.dice.happens(200) {
+        if !self.world.is_calm() && self.dice.happens(200) {
             self.meddle(&mut admin, &format!("round {round}, meddling")).await;
         }
         Ok(())
     }
 
     /// What is stuck, page by page.
-    async fn stuck(&self, admin: &mut AdminClient<Channel>) -> Result<Vec<BranchKey>, Status> {
+    async fn stuck(&self, admin: &mut AdminClient<Channel>) -> Result<Vec<(BranchKey, StuckKind)>, Status> {
         let page_size = u32::try_from(self.dice.number(1..=4)).unwrap_or(1);
         let mut request = ListStuckRequest { page_size, ..ListStuckRequest::default() };
         let mut keys = Vec::new();
         loop {
             let page = admin.list_stuck(request.clone()).await?.into_inner();
-            keys.extend(page.branches.iter().filter_map(|stuck| answers::key(&stuck.gid, &stuck.branch_id)));
+            keys.extend(page.branches.iter().filter_map(|it| {
+                let kind = it.stuck.as_ref().map_or(StuckKind::Unspecified, proto::Stuck::kind);
+                Some((answers::key(&it.gid, &it.branch_id)?, kind))
+            }));
             if page.next_page_token.is_empty() || keys.len() >= LOOKED_AT_MAX {
                 return Ok(keys);
             }
@@ -64,8 +70,10 @@ impl Operator {
         }
     }
 
-    async fn treat(&self, admin: &mut AdminClient<Channel>, key: &BranchKey, reason: &str) {
+    async fn treat(&self, admin: &mut AdminClient<Channel>, key: &BranchKey, kind: StuckKind, reason: &str) {
         let action = match self.dice.number(0..=9) {
+            // Nothing else helps: its participant has it otherwise, or said no when it was tried anew.
+            _ if kind == StuckKind::OtherOutcome => AuditAction::MarkSettled,
             0..=3 => AuditAction::Probe,
             4..=6 => AuditAction::TryAnew,
             7 => AuditAction::MarkSettled,

@@ -11,7 +11,9 @@ use tcc_inventory::memory::StockTables;
 use tcc_participant::memory::HasBranches;
 use tcc_types::BranchKey;
 
-/// Moments that are kept, a tenth of a second apart.
+/// From one moment that is kept to the next.
+pub(crate) const MOMENT: Duration = Duration::from_millis(100);
+/// Moments that are kept.
 pub(crate) const PAST_MAX: usize = 20;
 
 /// The last moments of one database, the latest last.

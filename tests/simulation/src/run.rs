@@ -18,6 +18,7 @@ use crate::{
     faults::{self, Machines, Storm},
     hosts::{LOG, Machine},
     operators,
+    past::MOMENT,
     place::Host,
     settings::{QUIET_WITHIN, Settings},
     world::World,
@@ -26,7 +27,7 @@ use crate::{
 /// Steps that one seed may take.
 const STEPS_MAX: u32 = 100_000;
 /// So often is looked whether everything has ended, and servers sync what nobody waits for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = MOMENT;
 /// Rows that are so old are deleted.
 const OLD_AFTER: Duration = Duration::from_secs(75);
 
@@ -150,6 +151,7 @@ fn live(world: &Arc<World>, settings: &Arc<Settings>, plan: Vec<faults::Fault>) 
         if !storm.is_over() {
             continue;
         }
+        world.calm_down();
         let since = *calm_since.get_or_insert_with(|| sim.elapsed());
         let is_done = world.history().at_work == 0;
         match checks::open(world) {

@@ -49,6 +49,7 @@ impl Settings {
     pub(crate) fn of(dice: &Dice) -> Self {
         let clients = 2;
         let shoppers_per_client = 6;
+        let grows_old = dice.happens(50);
         Self {
             gateways: dice.one_of(&[1, 2, 2, 3, 3]),
             inventories: dice.one_of(&[1, 1, 2]),
@@ -68,8 +69,8 @@ impl Settings {
             endpoint_batch_max: dice.one_of(&[1, 4, 64]),
             buckets: dice.one_of(&[1, 1, 4]),
             in_flight_max: dice.one_of(&[2, 64, 64]),
-            grows_old: dice.happens(50),
-            loses_rows: dice.happens(100),
+            grows_old,
+            loses_rows: !grows_old && dice.happens(100),
         }
     }
 
@@ -82,6 +83,11 @@ impl Settings {
 
     pub(crate) fn all_clients(&self) -> Vec<Host> {
         (0..self.clients).map(Host::Client).collect()
+    }
+
+    /// How old finished transactions become. Where the end is looked at before anything is deleted, longer than a run may take.
+    const fn retention_ms(&self) -> u64 {
+        if self.grows_old { 40_000 } else { 400_000 }
     }
 
     pub(crate) fn log(&self) -> LogOptions {
@@ -107,7 +113,7 @@ impl Settings {
                 sweep_backoff_ms_max: 1_000,
                 ask_again_ms: 1_000,
                 ask_again_ms_max: 2_000,
-                retention_ms: 60_000,
+                retention_ms: self.retention_ms() * 3 / 2,
                 retention_interval_ms: 2_000,
                 ..UpkeepOptions::default()
             },
@@ -138,7 +144,7 @@ impl Settings {
             lease_ms: 900,
             probe_interval_ms: 300,
             retention_interval_ms: 1_000,
-            retention_ms: 40_000,
+            retention_ms: self.retention_ms(),
             ..tcc_coordinator::Config::default()
         }
     }

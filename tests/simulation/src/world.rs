@@ -31,6 +31,8 @@ use crate::{
 
 /// When every simulation begins: 2026-01-01T00:00:00Z.
 const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+/// So long after its commit an operation is answered at the latest.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(200);
 /// Violations that are kept: the first ones say most.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -62,6 +64,8 @@ struct State {
     /// What goes wrong at the moment, by kind.
     faults: BTreeMap<&'static str, u32>,
     violations: Vec<String>,
+    /// All faults are healed.
+    is_calm: bool,
 }
 
 /// A machine that is to stop for good when it takes this step for the `after`th time from now.
@@ -165,9 +169,10 @@ impl World {
         pasts.lost_at = Some(self.elapsed());
     }
 
-    /// Whether a participant's database has gone back since then.
-    pub(crate) fn has_lost_rows_since(&self, then: Duration) -> bool {
-        self.pasts().lost_at.is_some_and(|at| at >= then)
+    /// Whether what became of a branch has just been lost: what was true when it was answered may not be any more.
+    pub(crate) fn is_just_lost(&self, key: &BranchKey) -> bool {
+        let pasts = self.pasts();
+        pasts.lost.contains(key) && pasts.lost_at.is_some_and(|at| at + ANSWERED_WITHIN >= self.elapsed())
     }
 
     /// Whether a branch's row was lost, or what became of it was.
@@ -229,6 +234,16 @@ impl World {
     /// The machines that have walked into a trap since this was asked last.
     pub(crate) fn take_trapped(&self) -> BTreeSet<Host> {
         std::mem::take(&mut self.state().trapped)
+    }
+
+    /// All faults are healed: from now on everything has to end by itself.
+    pub(crate) fn calm_down(&self) {
+        self.state().is_calm = true;
+    }
+
+    /// Whether all faults are healed.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.state().is_calm
     }
 
     /// A fault begins, or ends.

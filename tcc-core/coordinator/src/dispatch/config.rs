@@ -14,7 +14,7 @@ pub struct EndpointConfig {
     /// Calls to it at the same time; more wait their turn, Confirm and Cancel before Try.
     #[serde(default = "calls_in_flight_max")]
     pub calls_in_flight_max: usize,
-    /// How long connecting may take.
+    /// How long connecting may take. 1 to 60,000.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,
     /// A connection on which nothing has come for so long is asked whether it is alive, and given up when as long again nothing comes:

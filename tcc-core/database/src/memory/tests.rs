@@ -76,6 +76,21 @@ async fn a_later_commit_makes_earlier_ones_durable_and_so_does_the_database_by_i
 }
 
 #[tokio::test]
+async fn a_failover_ends_every_session_and_leaves_what_the_replica_had() {
+    let database = Memory::new(0);
+    commit_under(&database, Calm).await.unwrap();
+    let replica = database.durable();
+    commit_under(&database, Calm).await.unwrap();
+    commit_under(&database, FailsAt(Step::Sync)).await.unwrap_err();
+    let mut session = calm(&database).await;
+    session.begin().await.unwrap();
+    database.fail_over(replica);
+    assert!(session.commit().await.is_err());
+    database.sync();
+    assert_eq!((database.visible(), database.durable()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_crash_ends_every_session_and_what_it_had_begun() {
     let database = Memory::new(0);
     let mut session = calm(&database).await;
