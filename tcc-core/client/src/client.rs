@@ -22,6 +22,9 @@ use crate::{
 /// default.
 const ANSWER_BYTES_MAX: usize = 66 * 1024 * 1024;
 
+/// A connection on which nothing has come for so long is asked whether it still stands, and given up when as long again nothing comes.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+
 /// The metadata that names who asks.
 const INITIATOR_KEY: &str = "tcc-initiator";
 
@@ -66,16 +69,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; `endpoint` is a URL such as `http://127.0.0.1:50051`.
+    /// Connects; `endpoint` is a URL such as `http://127.0.0.1:50051`. A connection whose other end is gone without a word is given up after
+    /// six seconds, and made anew.
     ///
     /// # Errors
     /// [`Error::Connect`]: it is none, or nobody answers there.
     pub async fn connect(endpoint: impl Into<String>, initiator: Initiator) -> Result<Self, Error> {
-        let channel = Endpoint::from_shared(endpoint.into())?.tcp_nodelay(true).connect().await?;
-        Self::new(channel, &initiator)
+        let endpoint = Endpoint::from_shared(endpoint.into())?
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        Self::new(endpoint.connect().await?, &initiator)
     }
 
-    /// On a channel that is there already.
+    /// On a channel that is there already. It should have an HTTP/2 keepalive: without one, calls on a connection whose other end is gone
+    /// wait for as long as the operating system does.
     ///
     /// # Errors
     /// Never for an [`Initiator`] as it is today: its characters are allowed in metadata.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -21,7 +22,13 @@ use tcc_types::{
 };
 use tcc_wire::status;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_stream::StreamExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
@@ -57,6 +64,7 @@ impl Endpoint for Echo {
 struct World {
     client: Client,
     coordinator: Coordinator,
+    address: SocketAddr,
     /// So many calls fail before they reach the coordinator.
     fails: Arc<AtomicU32>,
     shutdown: CancellationToken,
@@ -82,14 +90,14 @@ impl World {
             let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
             if fails { Err(failure()) } else { Ok(request) }
         });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let (endpoint, shutdown) = (format!("http://{}", listener.local_addr().unwrap()), CancellationToken::new());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let stop = shutdown.clone().cancelled_owned();
         let serving = Server::builder().add_service(service).serve_with_incoming_shutdown(TcpIncoming::from(listener), stop);
         let ended = TaskTracker::new().spawn(async move { serving.await.unwrap() });
-        let client = Client::connect(endpoint, Initiator::new("shop").unwrap()).await.unwrap();
+        let client = Client::connect(format!("http://{address}"), Initiator::new("shop").unwrap()).await.unwrap();
         let client = client.with_retries(Retries { attempts_max: 4, delay_base_ms: 1, delay_max_ms: 50 });
-        Self { client, coordinator, fails, shutdown, ended, _folder: folder }
+        Self { client, coordinator, address, fails, shutdown, ended, _folder: folder }
     }
 
     async fn stop(self) {
@@ -252,4 +260,40 @@ async fn what_is_wrong_is_named_and_not_repeated() {
     world.stop().await;
     let nobody = Client::connect("http://127.0.0.1:1", Initiator::new("shop").unwrap()).await.unwrap_err();
     assert!(matches!(nobody, Error::Connect(_)) && nobody.nothing_started());
+}
+
+/// Passes connections on. Those that are there when it is told to fall silent stay open, and nothing comes through them any more. Ends
+/// with the sender.
+async fn relay(to: SocketAddr, silences: watch::Receiver<u32>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = TaskTracker::new();
+    TaskTracker::new().spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (mut silences, mut end) = (silences.clone(), silences.clone());
+            connections.spawn(async move {
+                let (mut far, before) = (TcpStream::connect(to).await.unwrap(), *silences.borrow_and_update());
+                tokio::select! {
+                    ended = copy_bidirectional(&mut near, &mut far) => drop(ended),
+                    () = async { drop(silences.wait_for(|now| *now > before).await) } => drop(end.wait_for(|_| false).await),
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_silent_is_given_up_and_the_call_is_repeated_on_another() {
+    let world = World::start(unavailable).await;
+    let (silence, silences) = watch::channel(0);
+    let through = relay(world.address, silences).await;
+    let client = Client::connect(format!("http://{through}"), Initiator::new("shop").unwrap()).await.unwrap();
+    client.submit(Submit::of([branch("a", "yes")])).await.unwrap();
+    silence.send_replace(1);
+    let confirmed = timeout(Duration::from_secs(60), client.submit(Submit::of([branch("a", "yes")]))).await;
+    let confirmed = confirmed.expect("it would wait for ever").unwrap();
+    assert_eq!(confirmed.decision(), Some(Decision::Confirm));
+    drop((client, silence));
+    world.stop().await;
 }

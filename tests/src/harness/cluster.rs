@@ -17,7 +17,7 @@ use tcc_proto::{
 use tcc_servers::Server;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::{
     Child, ClusterConfig, Folder, Ledger, Links, Owner, Party, Role, Scope, Store, broken_rules,
@@ -29,6 +29,7 @@ use super::{
 /// A call of the harness that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const KEEPALIVE: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running cluster. Dropped, it kills its processes.
@@ -498,8 +499,9 @@ impl Process {
 }
 
 fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(endpoint(address))?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true).connect_lazy())
+    // As users should: a connection that has gone silent is given up.
+    let endpoint = tcc_service::address(&endpoint(address), CONNECT_TIMEOUT, KEEPALIVE).map_err(anyhow::Error::msg)?;
+    Ok(endpoint.timeout(CALL_TIMEOUT).connect_lazy())
 }
 
 fn log_file(folder: &Path, name: &str) -> PathBuf {
