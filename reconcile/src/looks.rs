@@ -84,7 +84,9 @@ impl Candidates {
         if !open.is_empty() {
             self.since.insert(gid, open);
             told.extend(standing.iter().cloned());
-            self.standing.insert(gid, told);
+            if !told.is_empty() {
+                self.standing.insert(gid, told);
+            }
         }
         standing
     }

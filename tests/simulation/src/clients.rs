@@ -124,15 +124,12 @@ impl Shopper {
                 let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create));
                 one.or(other)
             }
-            2 => {
-                let (one, other) = futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create_more));
-                self.is_of(&request, one.as_ref());
-                self.is_of(&more, other.as_ref());
-                self.never_both(&order_key, one, other)
-            }
-            3 => {
-                let one = self.ask(&order_key, &create).await;
-                let other = self.ask(&order_key, &create_more).await;
+            way @ 2..=3 => {
+                let (one, other) = if way == 2 {
+                    futures::join!(self.ask(&order_key, &create), self.ask(&order_key, &create_more))
+                } else {
+                    (self.ask(&order_key, &create).await, self.ask(&order_key, &create_more).await)
+                };
                 self.is_of(&request, one.as_ref());
                 self.is_of(&more, other.as_ref());
                 self.never_both(&order_key, one, other)
